@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// Machine code. One row per instruction (x86.def …) drives the assembler, the text parser, the disassembler, instruction
+// selection and documentation; later the emulator. This header is what an ISA looks like from outside; each ISA adds
+// its operand kinds and encoding in its own .cc and one row in isa.cc.
+#pragma once
+#include "compiler/uop/uop.h"
+
+namespace ingot::isa {
+
+// ---- isa.cc: what every ISA shares -----------------------------------------------------------------------------------
+enum class RegClass : u8 { NONE, SCALAR, VECTOR, PREDICATE, FLAGS, POINTER };  // x86: r*, xmm/ymm/zmm, k*, rflags, rip
+inline constexpr u32 first_virtual = 256;                             // register numbers from here on are virtual
+inline constexpr u32 no_register = ~u32(0);
+
+struct Operand {  // an actual operand
+  enum Kind : u8 { NONE, REG, MEM, IMM } kind = NONE;
+  RegClass cls = RegClass::NONE;  // REG
+  u16 bits = 0;                   // REG: width of the access (32 = eax, 256 = ymm); MEM: bytes accessed * 8, before broadcast
+  u32 reg = no_register;          // REG: number; MEM: base (no_register: none; or RegClass::POINTER in cls: pc-relative)
+  u32 index = no_register;        // MEM; with `vector_index` a vector register (gathers)
+  u8 scale = 1;
+  bool vector_index = false;
+  u16 index_bits = 0;             // width of a vector index register
+  u8 broadcast = 0;               // MEM: 0, or the number of copies {1toN}
+  i64 imm = 0;                    // IMM: value; MEM: displacement
+  bool operator==(const Operand&) const = default;
+};
+Operand reg(RegClass cls, int bits, u32 number);
+Operand imm(i64 value);
+Operand mem(int bits, u32 base, i64 displacement = 0, u32 index = no_register, int scale = 1);
+
+inline constexpr int max_operands = 5;
+struct OperandSpec {  // what a row accepts at one position, in the order of the text
+  enum Access : u8 { READ = 1, WRITE = 2, READ_WRITE = 3 };
+  RegClass cls = RegClass::NONE;  // register class accepted; NONE: no register form
+  u16 bits = 0;                   // its width
+  u16 mem_bits = 0;               // memory accepted: its width in bits; 0: none
+  u8 broadcast_bits = 0;          // element width where {1toN} is accepted
+  u8 imm_bits = 0;                // immediate accepted, sign-extended from so many bits unless imm_unsigned
+  bool imm_unsigned = false, pc_relative = false;
+  i16 fixed = -1;                 // the only register number accepted (cl, eax, xmm0), or the only immediate if imm_bits
+  bool implicit = false;          // takes part in uses and definitions but not in the text or the encoding
+  Access access = READ;
+  u8 place = 0;                   // per-ISA: which encoding field carries it
+};
+
+struct Effect {  // operand `target` = value; hole i of the pattern is operand i of the text
+  i8 target = -1;
+  Pat value;
+};
+namespace operands {  // holes for meanings: o0 is the first operand of the text
+struct Hole : Pat {
+  u8 id;
+  constexpr Hole(u8 i) : Pat(Pat::hole(i, false)), id(i) {}
+  constexpr Effect operator=(const Pat& value) const { return {i8(id), value}; }
+};
+inline constexpr Hole o0{0}, o1{1}, o2{2}, o3{3};
+}  // namespace operands
+
+struct Inst;  // one row; its layout is the ISA's engine's business (isa.cc)
+
+struct Instruction {  // a row with operands
+  const Inst* row = nullptr;
+  Operand op[max_operands];
+  u8 n = 0;
+  u32 predicate = no_register;  // EVEX {k1}; no_register: none
+  bool zeroing = false;         // {z}
+  u8 rounding = 0;              // 0 none; EVEX: 1 {rn-sae} 2 {rd-sae} 3 {ru-sae} 4 {rz-sae} 5 {sae}
+};
+
+// Every row, described the same way for codegen.
+std::string_view name_of(const Inst&);
+std::span<const OperandSpec> operands_of(const Inst&);  // text order, implicit ones last
+const Effect* effect_of(const Inst&);                   // nullptr: no pattern meaning
+DType dtype_of(const Inst&);                            // of one element of the pattern's result; lanes = how many
+u64 features_of(const Inst&);                           // bits the target must have
+int latency_of(const Inst&);                            // class in cycles, for scheduling
+bool predicable(const Inst&);                           // accepts {k}
+bool reads_flags(const Inst&), writes_flags(const Inst&);
+
+struct Isa {
+  std::string_view name;  // "x86"
+  std::string_view doc;
+  size_t rows;
+  const Inst& (*row)(size_t i);
+  bool (*encode)(const Instruction&, std::vector<u8>& out);   // false: an operand the row cannot carry
+  // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. pc for relative targets.
+  size_t (*decode)(std::span<const u8> bytes, Instruction& out);
+  std::string (*print)(const Instruction&);                   // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
+  bool (*parse)(std::string_view line, Instruction& out, std::string& error);  // chooses the shortest encoding
+};
+std::span<const Isa> isas();
+const Isa* find_isa(std::string_view name);
+const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features);
+std::string disassemble(const Isa&, std::span<const u8> code, bool with_encoding);  // one line per instruction
+std::vector<u8> assemble(const Isa&, std::string_view text);  // lines, `label:` and comments after # or ;  Error with line
+
+// ---- x86.cc: features (bits of features_of) ------------------------------------------------------------------------
+namespace x86 {
+enum Feature : u64 {
+  AVX2 = 1,       // AVX2, FMA, F16C, BMI1/2: our baseline
+  AVX512 = 2,     // F, BW, DQ, VL, CD
+  VNNI = 4, BF16 = 8, FP16 = 16, VBMI = 32, OTHER = 64,  // OTHER: assembled and disassembled but never selected
+};
+u64 host_features();  // CPUID and XGETBV: what the processor and the kernel allow
+}  // namespace x86
+
+}  // namespace ingot::isa

@@ -198,7 +198,6 @@ inline std::vector<U> toposort(U root) { return toposort(std::span(&root, 1)); }
 u64 structural_hash(U u);                              // equal for equal graphs in any arena, process or run
 
 // Convenience for building index arithmetic and conditions; constants fold at once, `x + 0` and the like vanish.
-U operator_add(U a, U b);
 struct Expr {  // Expr(r) * 3 + 1 builds UOps; converts from and to U
   U u;
   Expr(U x) : u(x) {}

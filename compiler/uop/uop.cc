@@ -87,7 +87,7 @@ i64 UOp::elements() const {
 }
 double UOp::const_float() const { return std::bit_cast<double>(arg(0)); }
 
-Arena::Arena() : table_(256) {}
+Arena::Arena() : table_(256) { environment_to_thread(); }
 Arena::~Arena() {
   for (char* chunk : chunks_) std::free(chunk);
   for (U u : table_)

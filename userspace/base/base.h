@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace ingot {
@@ -87,14 +88,27 @@ struct DeviceError : Error {  // a device hung, faulted or vanished; `state` hol
 
 // ---- context.cc: variables for people ------------------------------------------------------------------------------
 // ctx.DEBUG reads one; Scoped s(ctx.BEAM, 4) overrides it until the end of the block. Rows are in context.def. Each thread
-// has its own copy; pool workers inherit the copy of the thread that gave them work.
+// has its own copy: the first thread starts with the environment's values, pool workers inherit the copy of the thread that
+// gave them work, and another thread gets the environment's with its first arena or when it calls environment_to_thread().
+struct Text : std::string_view {  // the text of a variable: kept for the life of the process, so that ctx needs no destructor
+  constexpr Text() = default;
+  Text(std::string_view text);
+  Text(const std::string& text) : Text(std::string_view(text)) {}
+  constexpr Text(const char* text) {
+    if (*text) *this = Text(std::string_view(text));
+  }
+  operator std::string() const { return std::string(data(), size()); }
+};
 struct Context {
 #define VAR(name, type, default_value, doc) type name = default_value;
 #include "userspace/base/context.def"
 #undef VAR
+  bool from_environment = false;
   void set(std::string_view name, std::string_view value);  // Error names the accepted variables or values
 };
-extern thread_local Context ctx;  // first use on a thread copies the environment's values, read once per process
+extern constinit thread_local Context ctx;  // constant-initialised: reading it is one load, without a wrapper call
+void environment_to_thread();               // once per thread: ctx = the environment's values
+void check_environment();                   // Error if a variable of the environment has a value that its row does not accept
 struct VariableRow {
   std::string_view name, type, default_value, doc;
 };

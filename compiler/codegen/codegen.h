@@ -34,4 +34,23 @@ struct Program {
 Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
 
+// ---- decomp.cc: ops that targets lack, from ops that they have -------------------------------------------------------
+// What a target computes itself: a bit per elementwise op and dtype (of the first source for comparisons and CAST, else of the
+// result), for one lane and for vectors. native_ops() derives it from rows; isel must cover every bit, and only those:
+// decompose() leaves nothing else (constants, BITCAST between equal sizes, bool AND OR XOR and WHERE are always native).
+struct NativeOps {
+  static constexpr size_t dtypes = std::size(dtype_rows);
+  u64 ops[2][dtypes] = {};     // [lanes > 1][dtype]: bit per Op
+  u32 casts[2][dtypes] = {};   // [lanes > 1][from]: bit per Scalar cast to
+  bool has(Op op, DType dtype) const { return ops[dtype.lanes > 1][int(dtype.scalar)] >> int(op) & 1; }
+  bool has_cast(DType from, DType to) const { return casts[from.lanes > 1][int(from.scalar)] >> int(to.scalar) & 1; }
+};
+NativeOps native_ops(const Target&);       // Error for an isa without rows
+const RuleList& decompositions();          // context: a const NativeOps*
+// Any graph (usually a kernel's SINK): keeps lanes and dtypes. Accuracy: f32 functions at most 2 ulp over all inputs, denormals
+// included (`make ulp` measures); f64 at most 4 ulp; narrower floats compute in f32 and round. No tables, no control flow. Run
+// float_fast_rules before, never after: the polynomials rely on every rounding.
+U decompose(U root, const NativeOps& native);
+U decompose(U root, const Target& target);
+
 }  // namespace ingot

@@ -13,8 +13,8 @@ $B/%.o: %.cc
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -c $< -o $@
 define TEST
-$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc)) $B/libingot.a
-	$(CXX) -o $$@ $$(filter %.o,$$^) $B/libingot.a -lgtest -lgmock -lgtest_main -lsqlite3 -lpthread
+$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc tools/$1/*.cc)) $B/libingot.a
+	$(CXX) -o $$@ $$(filter %.o,$$^) $B/libingot.a -lgtest -lgmock -lgtest_main -lsqlite3 -lz -lpthread
 endef
 $(foreach t,$(TESTDIRS),$(eval $(call TEST,$t)))
 -include $(shell find $B -name '*.d' 2>/dev/null)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Context variables: context.def made into values. The only getenv of the tree is here.
 //
-// `ctx` is constant-initialised and has no destructor, so every access is a plain thread-local load. The environment is read once,
-// before main; a value that does not fit its row is remembered and thrown by check_environment(), which runs when the first device
-// opens and first thing in a tool's main, because nobody could catch it before main. Texts are interned and never freed: people
-// set a handful.
+// `ctx` is constant-initialised and has no destructor, so every access is a plain thread-local load. The environment is
+// read once, before main; a value that does not fit its row is remembered and thrown by check_environment(), which runs
+// when the first device opens and first thing in a tool's main, because nobody could catch it before main. Texts are
+// interned and never freed: people set a handful.
 #include <cstdlib>
 #include <mutex>
 #include <set>

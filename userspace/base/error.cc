@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The constructors of the three exceptions and the failure of check(). A failed check is a mistake of ours: it throws too, so that a
-// tool can still restore the terminal and a fuzzer can print its seed, and its text says where.
+// The constructors of the three exceptions and the failure of check(). A failed check is a mistake of ours: it throws
+// too, so that a tool can still restore the terminal and a fuzzer can print its seed, and its text says where.
 #include "userspace/base/base.h"
 
 namespace ingot {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Files. A file that others may read appears whole or not at all: it is written beside its name, flushed to the disk, then renamed.
+// Files. A file that others may read appears whole or not at all: it is written beside its name, flushed to the disk,
+// then renamed.
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Messages: numbers as the shortest text that reads back, JSON quoting, the nearest known word, a stable hash.
 //
-// hash_bytes names kernels in caches that outlive a process, so its value is part of the cache format: little-endian words of
-// eight bytes, each folded in by one 64 x 64 -> 128 bit multiplication whose halves are combined; the length is folded in last, so
-// that a prefix hashes differently.
+// hash_bytes names kernels in caches that outlive a process, so its value is part of the cache format: little-endian
+// words of eight bytes, each folded in by one 64 x 64 -> 128 bit multiplication whose halves are combined; the length
+// is folded in last, so that a prefix hashes differently.
 #include <algorithm>
 #include "userspace/base/base.h"
 

@@ -23,6 +23,8 @@ class Buffer {  // device memory with an intrusive count; share it through Buffe
   Buffer(Device& d, i64 n) : device(d), bytes(n) {}
   std::atomic<int> count_{0};
 };
+i64 buffer_bytes();       // of all buffers alive, on all devices
+i64 buffer_peak_bytes();  // the most there ever were
 class BufferRef {
  public:
   BufferRef() = default;
@@ -62,7 +64,8 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
-  virtual BufferRef alloc(i64 bytes) = 0;                                     // 64-byte aligned; DeviceError when out of memory
+  // 64-byte aligned and uninitialised; DeviceError when out of memory. Under GUARD=1 a buffer may be aligned to its element only.
+  virtual BufferRef alloc(i64 bytes) = 0;
   virtual void copy_in(Buffer& to, i64 offset, const void* from, i64 bytes) = 0;
   virtual void copy_out(void* to, const Buffer& from, i64 offset, i64 bytes) = 0;
   virtual std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name) = 0;
@@ -70,7 +73,7 @@ class Device {
   virtual void wait() = 0;                                                    // until everything given to run() is done
   virtual void free(Buffer& buffer) = 0;                                      // called by BufferRef
  protected:
-  static Buffer* make_buffer(Device& device, i64 bytes) { return new Buffer(device, bytes); }
+  static Buffer* make_buffer(Device& device, i64 bytes);
 };
 struct Backend {
   std::string_view name, isa, description;

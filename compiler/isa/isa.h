@@ -8,7 +8,9 @@
 namespace ingot::isa {
 
 // ---- isa.cc: what every ISA shares -----------------------------------------------------------------------------------
-enum class RegClass : u8 { NONE, SCALAR, VECTOR, PREDICATE, FLAGS, POINTER };  // x86: r*, xmm/ymm/zmm, k*, rflags, rip
+enum class RegClass : u8 {  // x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest is never allocated
+  NONE, SCALAR, VECTOR, PREDICATE, FLAGS, POINTER, MMX, X87, SEGMENT, CONTROL, DEBUG, TILE
+};
 inline constexpr u32 first_virtual = 256;                             // register numbers from here on are virtual
 inline constexpr u32 no_register = ~u32(0);
 
@@ -21,7 +23,9 @@ struct Operand {  // an actual operand
   u8 scale = 1;
   bool vector_index = false;
   u16 index_bits = 0;             // width of a vector index register
-  u8 broadcast = 0;               // MEM: 0, or the number of copies {1toN}
+  u8 broadcast = 0;               // MEM: 0, or the number of copies {1toN}; bits is then one copy's
+  u8 segment = 0;                 // MEM, x86: 1 + number of an overriding segment register (es cs ss ds fs gs)
+  u8 address_bits = 64;           // MEM, x86: width of base and index
   i64 imm = 0;                    // IMM: value; MEM: displacement
   bool operator==(const Operand&) const = default;
 };
@@ -39,6 +43,7 @@ struct OperandSpec {  // what a row accepts at one position, in the order of the
   u8 imm_bits = 0;                // immediate accepted, sign-extended from so many bits unless imm_unsigned
   bool imm_unsigned = false, pc_relative = false;
   i16 fixed = -1;                 // the only register number accepted (cl, eax, xmm0), or the only immediate if imm_bits
+  bool vector_index = false;      // memory with a vector register of `bits` bits as its index
   bool implicit = false;          // takes part in uses and definitions but not in the text or the encoding
   Access access = READ;
   u8 place = 0;                   // per-ISA: which encoding field carries it
@@ -66,6 +71,7 @@ struct Instruction {  // a row with operands
   u32 predicate = no_register;  // EVEX {k1}; no_register: none
   bool zeroing = false;         // {z}
   u8 rounding = 0;              // 0 none; EVEX: 1 {rn-sae} 2 {rd-sae} 3 {ru-sae} 4 {rz-sae} 5 {sae}
+  u16 prefixes = 0;             // x86: bytes in front that no row asks for (lock, rep, …), as bits known to x86.cc
 };
 
 // Every row, described the same way for codegen.
@@ -84,7 +90,8 @@ struct Isa {
   size_t rows;
   const Inst& (*row)(size_t i);
   bool (*encode)(const Instruction&, std::vector<u8>& out);   // false: an operand the row cannot carry
-  // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. pc for relative targets.
+  // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. A pc-relative operand holds the
+  // distance from the end of the instruction, in print and parse too; disassemble() shows and assemble() takes targets.
   size_t (*decode)(std::span<const u8> bytes, Instruction& out);
   std::string (*print)(const Instruction&);                   // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
   bool (*parse)(std::string_view line, Instruction& out, std::string& error);  // chooses the shortest encoding

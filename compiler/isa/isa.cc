@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// What every ISA shares: the list of them, rows seen from outside, and text with labels to bytes and back.
+//
+// assemble() makes two kinds of pass: the first pretends that every label is near and grows the branches that do not
+// reach until nothing changes (branches only grow, so it ends), the last emits. So a branch is as short as it can be.
+#include "compiler/isa/isa.h"
+
+#include <map>
+
+namespace ingot::isa {
+
+Isa x86_isa();
+std::span<const Isa> isas() {
+  static const Isa list[] = {x86_isa()};
+  return list;
+}
+const Isa* find_isa(std::string_view name) {
+  for (const Isa& isa : isas())
+    if (isa.name == name) return &isa;
+  return nullptr;
+}
+
+Operand reg(RegClass cls, int bits, u32 number) {
+  Operand o;
+  o.kind = Operand::REG, o.cls = cls, o.bits = u16(bits), o.reg = number;
+  return o;
+}
+Operand imm(i64 value) {
+  Operand o;
+  o.kind = Operand::IMM, o.imm = value;
+  return o;
+}
+Operand mem(int bits, u32 base, i64 displacement, u32 index, int scale) {
+  Operand o;
+  o.kind = Operand::MEM, o.bits = u16(bits), o.reg = base, o.imm = displacement, o.index = index, o.scale = u8(scale);
+  return o;
+}
+
+std::string disassemble(const Isa& isa, std::span<const u8> code, bool with_encoding) {
+  std::string out;
+  size_t digits = code.size() > 0xfff ? 8 : 4;
+  for (size_t at = 0; at < code.size();) {
+    Instruction i;
+    size_t n = isa.decode(code.subspan(at), i);
+    std::string address = hex(at, int(digits)).substr(2), line;
+    if (n) {
+      for (u8 k = 0; k < i.n; k++)  // show where it goes, not how far
+        if (i.op[k].kind == Operand::IMM && operands_of(*i.row)[k].pc_relative) i.op[k].imm += i64(at + n);
+      line = isa.print(i);
+    } else {
+      n = 1;
+      line = str(".byte ", hex(code[at], 2));
+    }
+    out += address + ":";
+    if (with_encoding) {
+      size_t column = out.size();
+      for (size_t k = 0; k < n; k++) out += ' ' + hex(code[at + k], 2).substr(2);
+      size_t used = out.size() - column;
+      out.append(used < 33 ? 33 - used : 0, ' ');
+    }
+    out += "  " + line + "\n";
+    at += n;
+  }
+  return out;
+}
+
+std::vector<u8> assemble(const Isa& isa, std::string_view text) {
+  struct Line {
+    std::string text, label;  // with `label` a branch to it; the text then has {} in its place
+    int number;
+    size_t at = 0, size = 0;
+  };
+  auto trim = [](std::string_view s) {
+    while (!s.empty() && (s.front() == ' ' || s.front() == '\t' || s.front() == '\r')) s.remove_prefix(1);
+    while (!s.empty() && (s.back() == ' ' || s.back() == '\t' || s.back() == '\r')) s.remove_suffix(1);
+    return s;
+  };
+  auto is_name = [](std::string_view s) {
+    if (s.empty() || (s[0] >= '0' && s[0] <= '9')) return false;
+    for (char c : s)
+      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
+            c == '$'))
+        return false;
+    return true;
+  };
+  std::vector<Line> lines;
+  std::map<std::string, size_t, std::less<>> labels;  // name -> line that follows
+  int number = 0;
+  for (std::string_view raw : split(text, '\n')) {
+    number++;
+    std::string_view s = trim(raw.substr(0, raw.find_first_of("#;")));
+    for (size_t colon; (colon = s.find(':')) != s.npos && is_name(trim(s.substr(0, colon)));
+         s = trim(s.substr(colon + 1)))
+      if (!labels.emplace(std::string(trim(s.substr(0, colon))), lines.size()).second)
+        throw Error("line ", number, ": label ", trim(s.substr(0, colon)), " is defined twice");
+    if (!s.empty()) lines.push_back({std::string(s), "", number});
+  }
+  for (Line& l : lines) {
+    size_t space = l.text.rfind(' ');
+    if (space == l.text.npos) continue;
+    std::string word = l.text.substr(space + 1);
+    if (!labels.count(word)) continue;
+    l.label = word;
+    l.text.resize(space);
+  }
+  std::vector<u8> out;
+  auto encode_line = [&](Line& l, i64 distance) {
+    std::string error;
+    Instruction i;
+    if (l.text.starts_with(".byte ")) {
+      for (std::string_view v : split(std::string_view(l.text).substr(6), ',')) {
+        std::string byte(trim(v));
+        char* end = nullptr;
+        long value = std::strtol(byte.c_str(), &end, 0);
+        if (*end || byte.empty() || value < -128 || value > 255)
+          throw Error("line ", l.number, ": ", byte, " is not a byte");
+        out.push_back(u8(value));
+      }
+      return;
+    }
+    std::string one = l.label.empty() ? l.text : str(l.text, " ", distance);
+    if (!isa.parse(one, i, error)) throw Error("line ", l.number, ": ", error);
+    check(isa.encode(i, out), one);
+  };
+  auto target = [&](const Line& l) {
+    size_t line = labels.find(l.label)->second;
+    return line < lines.size() ? lines[line].at : lines.empty() ? 0 : lines.back().at + lines.back().size;
+  };
+  for (bool changed = true; changed;) {
+    changed = false;
+    size_t at = 0;
+    for (Line& l : lines) {
+      l.at = at;
+      at += l.size;
+    }
+    for (Line& l : lines) {
+      out.clear();
+      encode_line(l, l.label.empty() ? 0 : i64(target(l)) - i64(l.at + l.size));
+      if (out.size() > l.size) l.size = out.size(), changed = true;
+    }
+  }
+  out.clear();
+  for (Line& l : lines) {
+    encode_line(l, l.label.empty() ? 0 : i64(target(l)) - i64(l.at + l.size));
+    check(out.size() == l.at + l.size, "line ", l.number, " has shrunk");
+  }
+  return out;
+}
+
+}  // namespace ingot::isa

@@ -1,0 +1,998 @@
+// SPDX-License-Identifier: MIT
+// x86-64: bytes from rows and rows from bytes. The tables are x86*.def, their notation is in x86.h; what stands here is
+// what no row can say: prefixes, ModRM and SIB, the three payload formats (REX, VEX, EVEX), register names, Intel
+// syntax.
+//
+// encode() carries out exactly the row it is given; parse() tries every row of that name and keeps the one that an
+// assembler would: no EVEX where VEX will do, then the fewest bytes, then the first in the table. decode() does the
+// reverse. The forms are constants in the read-only image; only the two indexes (by opcode, by name) are built, on
+// first use. Facts: Intel SDM volume 2, AMD APM volumes 3 to 6; choices among equals and texts as in LLVM 19.
+#include "compiler/isa/x86.h"
+
+#include <cpuid.h>
+#include <algorithm>
+
+namespace ingot::isa {
+
+using namespace x86;
+using Bytes = std::vector<u8>;
+
+// ---- tables
+// ----------------------------------------------------------------------------------------------------------
+extern const TableView x86_integer, x86_avx, x86_other;
+
+static const TableView* const tables[] = {&x86_integer, &x86_avx, &x86_other};
+static size_t row_count() { return x86_integer.n + x86_avx.n + x86_other.n; }
+static const Inst& row_at(size_t i) {
+  for (const TableView* t : tables) {
+    if (i < t->n) return t->forms[i];
+    i -= t->n;
+  }
+  unreachable();
+}
+
+std::string_view name_of(const Inst& r) { return r.name; }
+std::span<const OperandSpec> operands_of(const Inst& r) { return {r.spec, r.specs}; }
+const Effect* effect_of(const Inst& r) {
+  if (r.effect < 0) return nullptr;
+  for (const TableView* t : tables)
+    if (!std::less<>()(&r, t->forms) && std::less<>()(&r, t->forms + t->n)) return &t->meanings[r.effect];
+  return nullptr;
+}
+DType dtype_of(const Inst& r) { return r.dtype; }
+u64 features_of(const Inst& r) { return r.features; }
+int latency_of(const Inst& r) { return r.latency; }
+bool predicable(const Inst& r) { return r.flags & MASK; }
+bool reads_flags(const Inst& r) { return r.flags & READS; }
+bool writes_flags(const Inst& r) { return r.flags & WRITES; }
+
+// ---- names
+// -----------------------------------------------------------------------------------------------------------
+enum Prefixes : u16 { LOCK = 1, REP = 2, REPNE = 4, DATA16 = 8, ADDR32 = 16, SEGMENT_SHIFT = 5, REX64 = 512 };
+constexpr std::string_view names64[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"};
+constexpr std::string_view names32[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
+constexpr std::string_view names16[] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
+constexpr std::string_view names8[] = {"al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil"};
+constexpr std::string_view names_high[] = {"ah", "ch", "dh", "bh"};
+constexpr std::string_view segment_names[] = {"es", "cs", "ss", "ds", "fs", "gs"};
+constexpr std::string_view rounding_names[] = {"", "{rn-sae}", "{rd-sae}", "{ru-sae}", "{rz-sae}", "{sae}"};
+
+static std::string register_name(RegClass cls, int bits, u32 n) {
+  if (n >= first_virtual) return str("%", n - first_virtual);  // only before registers are allocated
+  switch (cls) {
+    case RegClass::SCALAR:
+      if (bits == 8 && n >= high_byte) return std::string(names_high[n - high_byte - 4]);
+      if (n < 8) return std::string((bits == 64 ? names64 : bits == 32 ? names32 : bits == 16 ? names16 : names8)[n]);
+      return str("r", n, bits == 64 ? "" : bits == 32 ? "d" : bits == 16 ? "w" : "b");
+    case RegClass::VECTOR: return str(bits == 512 ? "zmm" : bits == 256 ? "ymm" : "xmm", n);
+    case RegClass::PREDICATE: return str("k", n);
+    case RegClass::MMX: return str("mm", n);
+    case RegClass::X87: return str("st(", n, ")");
+    case RegClass::SEGMENT: return std::string(segment_names[n]);
+    case RegClass::CONTROL: return str("cr", n);
+    case RegClass::DEBUG: return str("dr", n);
+    case RegClass::TILE: return str("tmm", n);
+    case RegClass::POINTER: return "rip";
+    default: return "?";
+  }
+}
+static std::string_view size_name(int bits) {
+  switch (bits) {
+    case 8: return "byte ptr ";
+    case 16: return "word ptr ";
+    case 32: return "dword ptr ";
+    case 48: return "fword ptr ";
+    case 64: return "qword ptr ";
+    case 80: return "tbyte ptr ";
+    case 128: return "xmmword ptr ";
+    case 256: return "ymmword ptr ";
+    case 512: return "zmmword ptr ";
+    default: return "";
+  }
+}
+
+// ---- does an operand fit?
+// --------------------------------------------------------------------------------------------
+static bool extended_registers(const Inst& r) { return r.scheme == EVEX; }
+static bool fits_immediate(const OperandSpec& s, i64 v) {
+  if (s.fixed >= 0) return v == s.fixed;
+  if (s.imm_bits >= 64) return true;
+  i64 half = i64(1) << (s.imm_bits - 1);
+  if (v >= -half && v < half) return true;
+  if (s.pc_relative) return false;
+  if (s.imm_unsigned && s.bits != 64) return v >= 0 && v < half * 2;
+  if (s.imm_unsigned && s.imm_bits < 32) return v >= 0 && v < half * 2;
+  // sign-extended to the operation's width: the same value, written unsigned
+  return s.bits && s.bits < 64 && v >= (i64(1) << s.bits) - half && v < i64(1) << s.bits;
+}
+static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool allow_virtual) {
+  switch (o.kind) {
+    case Operand::REG: {
+      if (s.cls == RegClass::NONE || s.cls != o.cls || s.imm_bits) return false;
+      if (s.cls != RegClass::PREDICATE && s.cls != RegClass::TILE && s.bits != o.bits) return false;
+      if (s.fixed >= 0) return o.reg == u32(s.fixed);
+      if (o.reg >= first_virtual) return allow_virtual;
+      switch (s.cls) {
+        case RegClass::VECTOR: return o.reg < (extended_registers(r) ? 32 : 16);
+        case RegClass::SCALAR:
+          return o.reg < 16 || (s.bits == 8 && r.scheme == LEGACY && o.reg >= high_byte + 4 && o.reg < high_byte + 8);
+        case RegClass::SEGMENT: return o.reg < 6;
+        case RegClass::CONTROL:
+        case RegClass::DEBUG: return o.reg < 16;
+        default: return o.reg < 8;
+      }
+    }
+    case Operand::MEM: {
+      if (!s.mem_bits || s.vector_index != o.vector_index) return false;
+      if (o.imm != i32(o.imm) && s.place != ABSOLUTE) return false;
+      if (o.broadcast) {
+        if (!s.broadcast_bits || (o.bits && o.bits != s.broadcast_bits) || o.broadcast * s.broadcast_bits != s.mem_bits)
+          return false;
+      } else if (o.bits && s.mem_bits != opaque_bits && o.bits != s.mem_bits) {
+        return false;
+      }
+      if (s.place == NOWHERE) return o.reg == u32(s.fixed) && o.index == no_register && !o.imm && o.address_bits;
+      if (s.place == ABSOLUTE) return o.reg == no_register && o.index == no_register;
+      if (!allow_virtual && ((o.reg != no_register && o.reg >= 16) || (o.index != no_register && o.index >= 32)))
+        return false;
+      if (o.scale != 1 && o.scale != 2 && o.scale != 4 && o.scale != 8) return false;
+      if (o.vector_index)
+        return o.index != no_register && o.index_bits == s.bits &&
+               (o.index < (extended_registers(r) ? 32u : 16u) || (allow_virtual && o.index >= first_virtual));
+      if (o.cls == RegClass::POINTER) return o.index == no_register;
+      return o.index == no_register || (o.index != 4 && (o.index < 16 || o.index >= first_virtual));
+    }
+    case Operand::IMM: return s.imm_bits && fits_immediate(s, o.imm);
+    default: return false;
+  }
+}
+static bool fits(const Inst& r, std::span<const Operand> operands, bool allow_virtual) {
+  if (operands.size() != r.shown) return false;
+  for (size_t i = 0; i < operands.size(); i++)
+    if (!fits(r, r.spec[i], operands[i], allow_virtual)) return false;
+  return true;
+}
+
+// ---- bytes from a row
+// ------------------------------------------------------------------------------------------------
+static void put(Bytes& out, i64 value, int bytes) {
+  for (int i = 0; i < bytes; i++) out.push_back(u8(u64(value) >> (8 * i)));
+}
+constexpr u8 prefix_byte[] = {0, 0x66, 0xF3, 0xF2};
+constexpr u8 segment_byte[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65};
+
+static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_bytes) {
+  i64 d = m.imm;
+  bool pc = m.cls == RegClass::POINTER, base = m.reg != no_register && !pc, index = m.index != no_register;
+  auto modrm = [&](int mod, int rm) { out.push_back(u8(mod << 6 | (reg_field & 7) << 3 | rm)); };
+  int scale = m.scale == 8 ? 3 : m.scale == 4 ? 2 : m.scale == 2 ? 1 : 0;
+  if (pc) {
+    modrm(0, 5);
+    put(out, d, 4);
+  } else if (!base) {
+    modrm(0, 4);
+    out.push_back(u8(scale << 6 | (index ? m.index & 7 : 4) << 3 | 5));
+    put(out, d, 4);
+  } else {
+    bool small = d % disp8_bytes == 0 && d / disp8_bytes >= -128 && d / disp8_bytes <= 127;
+    int mod = d == 0 && (m.reg & 7) != 5 ? 0 : small ? 1 : 2;
+    if (index || (m.reg & 7) == 4) {
+      modrm(mod, 4);
+      out.push_back(u8(scale << 6 | (index ? m.index & 7 : 4) << 3 | (m.reg & 7)));
+    } else {
+      modrm(mod, int(m.reg & 7));
+    }
+    put(out, mod == 1 ? d / disp8_bytes : d, mod == 1 ? 1 : mod == 2 ? 4 : 0);
+  }
+}
+
+static bool encode(const Instruction& in, Bytes& out) {
+  const Inst& r = *in.row;
+  if (!fits(r, std::span(in.op, in.n), false)) return false;
+  if (in.predicate != no_register && (!(r.flags & MASK) || in.predicate > 7 || in.predicate == 0)) return false;
+  if (in.zeroing && (!(r.flags & ZERO) || in.predicate == no_register)) return false;
+  if (in.rounding && !(r.flags & (in.rounding == 5 ? SAE : ROUND))) return false;
+  u32 reg_field = r.modrm_kind == SLASH_DIGIT ? r.modrm : 0, vvvv = 0, opcode_reg = 0, is4 = 0;
+  const Operand *rm = nullptr, *memory = nullptr;
+  const OperandSpec* rm_spec = nullptr;
+  bool force_rex = false, high = false;
+  for (int i = 0; i < in.n; i++) {
+    const Operand& o = in.op[i];
+    if (o.kind == Operand::REG && o.cls == RegClass::SCALAR && o.bits == 8 && r.spec[i].fixed < 0)
+      (o.reg >= high_byte ? high : force_rex) |= o.reg >= 4;
+    if (o.kind == Operand::MEM) memory = &o;
+    u32 n = o.reg >= high_byte ? o.reg - high_byte : o.reg;
+    switch (r.spec[i].place) {
+      case MODRM_REG: reg_field = n; break;
+      case MODRM_RM: rm = &o, rm_spec = &r.spec[i]; break;
+      case VVVV: vvvv = n; break;
+      case OPCODE: opcode_reg = n; break;
+      case IS4: is4 = n; break;
+      default: break;
+    }
+  }
+  u32 rm_reg = rm && rm->kind == Operand::REG ? (rm->reg >= high_byte ? rm->reg - high_byte : rm->reg) : 0;
+  bool is_memory = rm && rm->kind == Operand::MEM;
+  u32 base = is_memory && rm->reg != no_register && rm->cls != RegClass::POINTER ? rm->reg : 0;
+  u32 index = is_memory && rm->index != no_register ? rm->index : 0;
+  if (is_memory && in.rounding) return false;
+  bool R = reg_field >> 3 & 1, X = index >> 3 & 1,
+       B = (is_memory                  ? base
+            : r.modrm_kind == NO_MODRM ? opcode_reg
+                                       : rm_reg) >>
+               3 &
+           1;
+
+  size_t start = out.size();
+  if (in.prefixes & LOCK) out.push_back(0xF0);
+  if (in.prefixes & REP) out.push_back(0xF3);
+  if (in.prefixes & REPNE) out.push_back(0xF2);
+  if (memory && memory->segment) out.push_back(segment_byte[memory->segment - 1]);
+  if (memory && memory->address_bits == 32) out.push_back(0x67);
+  switch (r.scheme) {
+    case LEGACY:
+    case NOW3D: {
+      if (r.size == O16 || r.size == D16) out.push_back(0x66);
+      if (r.prefix != 255 && r.prefix) out.push_back(prefix_byte[r.prefix]);
+      u8 rex = u8((r.size == O64) << 3 | R << 2 | X << 1 | B);
+      if (rex || force_rex) {
+        if (high) return out.resize(start), false;
+        out.push_back(0x40 | rex);
+      }
+      if (r.map) out.push_back(0x0F);
+      if (r.map == 2) out.push_back(0x38);
+      if (r.map == 3) out.push_back(0x3A);
+      break;
+    }
+    case VEX:
+    case XOP: {
+      int l = r.length == 255 ? 0 : r.length, w = r.w == 255 ? 0 : r.w;
+      if (r.scheme == VEX && !X && !B && !w && r.map == 1) {
+        put(out, 0xC5, 1);
+        out.push_back(u8(!R << 7 | (~vvvv & 15) << 3 | u32(l) << 2 | r.prefix));
+      } else {
+        put(out, r.scheme == XOP ? 0x8F : 0xC4, 1);
+        out.push_back(u8(!R << 7 | !X << 6 | !B << 5 | r.map));
+        out.push_back(u8(u32(w) << 7 | (~vvvv & 15) << 3 | u32(l) << 2 | r.prefix));
+      }
+      break;
+    }
+    case EVEX: {
+      bool R4 = reg_field >> 4 & 1, V4 = (is_memory && rm->vector_index ? index : vvvv) >> 4 & 1;
+      if (!is_memory) X = rm_reg >> 4 & 1;
+      bool b = in.rounding || (is_memory && rm->broadcast);
+      int l = in.rounding == 5  ? 0
+              : in.rounding     ? in.rounding - 1
+              : r.length == 255 ? 0
+                                : r.length,
+          w = r.w == 255 ? 0 : r.w;
+      put(out, 0x62, 1);
+      out.push_back(u8(!R << 7 | !X << 6 | !B << 5 | !R4 << 4 | r.map));
+      out.push_back(u8(u32(w) << 7 | (~vvvv & 15) << 3 | 1 << 2 | r.prefix));
+      out.push_back(u8(u32(in.zeroing) << 7 | u32(l) << 5 | u32(b) << 4 | u32(!V4) << 3 |
+                       (in.predicate == no_register ? 0 : in.predicate)));
+      break;
+    }
+  }
+  if (r.scheme == NOW3D)
+    put(out, 0x0F, 1);
+  else
+    out.push_back(u8(r.opcode | (opcode_reg & 7)));
+  int disp8_bytes = r.scheme != EVEX ? 1 : is_memory && rm->broadcast ? rm_spec->broadcast_bits / 8 : r.disp8_bytes;
+  if (r.modrm_kind == FIXED_MODRM)
+    out.push_back(r.modrm);
+  else if (r.modrm_kind == MODRM_PLUS)
+    out.push_back(u8(r.modrm | (rm_reg & 7)));
+  else if (is_memory)
+    put_memory(out, *rm, int(reg_field), disp8_bytes);
+  else if (r.modrm_kind != NO_MODRM)
+    out.push_back(u8(0xC0 | (reg_field & 7) << 3 | (rm_reg & 7)));
+  if (r.scheme == NOW3D) out.push_back(r.opcode);
+  bool has_is4 = false;
+  for (int i = 0; i < r.specs; i++) {
+    const OperandSpec& s = r.spec[i];
+    if (s.place == IS4) has_is4 = true;
+    if (s.place == ABSOLUTE) put(out, in.op[i].imm, 8);
+    if (s.place == IMMEDIATE && !has_is4) put(out, s.implicit ? s.fixed : in.op[i].imm, s.imm_bits / 8);
+  }
+  if (has_is4) {
+    u8 low = 0;
+    for (int i = 0; i < r.shown; i++)
+      if (r.spec[i].imm_bits == 4) low = u8(in.op[i].imm & 15);
+    out.push_back(u8(is4 << 4 | low));
+  }
+  return true;
+}
+
+// ---- a row from bytes
+// ------------------------------------------------------------------------------------------------
+struct Index {  // forms by scheme, map and opcode
+  std::vector<u32> begin;
+  std::vector<u16> form;
+  static size_t key(int scheme, int map, int opcode) { return size_t(scheme << 12 | map << 8 | opcode); }
+  Index() : begin((5 << 12) + 1), form() {
+    auto each = [](auto f) {
+      for (size_t i = 0; i < row_count(); i++) {
+        const Inst& r = row_at(i);
+        if (r.flags & ASM_ONLY) continue;
+        bool in_opcode = false;
+        for (const OperandSpec& s : operands_of(r)) in_opcode |= s.place == OPCODE;
+        for (int k = 0; k < (in_opcode ? 8 : 1); k++) f(key(r.scheme, r.map, r.opcode + k), u16(i));
+      }
+    };
+    each([&](size_t k, u16) { begin[k + 1]++; });
+    for (size_t k = 1; k < begin.size(); k++) begin[k] += begin[k - 1];
+    form.resize(begin.back());
+    std::vector<u32> next = begin;
+    each([&](size_t k, u16 i) { form[next[k]++] = i; });
+  }
+};
+
+struct Payload {  // everything in front of the opcode
+  Scheme scheme = LEGACY;
+  int map = 0, prefix = 0, length = 0;
+  bool data16 = false, address32 = false, lock = false, rex = false, W = false, R = false, X = false, B = false,
+       R4 = false, V4 = false, b = false, z = false;
+  int rep = 0, segment = 0;  // rep: 2 F3, 3 F2, as Inst::prefix
+  u32 vvvv = 0, aaa = 0;
+};
+
+static bool accepts_memory(const Inst& r, bool& has_rm) {
+  has_rm = false;
+  for (const OperandSpec& s : operands_of(r))
+    if (s.place == MODRM_RM) {
+      has_rm = true;
+      return s.mem_bits != 0;
+    }
+  return false;
+}
+static bool accepts_register(const Inst& r) {
+  for (const OperandSpec& s : operands_of(r))
+    if (s.place == MODRM_RM) return s.cls != RegClass::NONE;
+  return true;
+}
+
+// How well a form fits the bytes: 0 not at all, else larger is better.
+static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm) {
+  bool memory = modrm < 0xC0, has_rm;
+  if (r.modrm_kind != NO_MODRM) {
+    if (!has_modrm_byte) return 0;
+    if (r.modrm_kind == FIXED_MODRM && modrm != r.modrm) return 0;
+    if (r.modrm_kind == MODRM_PLUS && (modrm & 0xF8) != r.modrm) return 0;
+    if (r.modrm_kind == SLASH_DIGIT && (modrm >> 3 & 7) != r.modrm) return 0;
+    if (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT) {
+      if (memory ? !accepts_memory(r, has_rm) : !accepts_register(r)) return 0;
+    }
+  }
+  if (p.scheme == LEGACY) {
+    int s = 1;
+    bool data16 = p.data16;
+    if (r.prefix == 2 || r.prefix == 3) {
+      if (p.rep != r.prefix) return 0;
+      s += 8;
+    } else if (r.prefix == 1) {
+      if (!p.data16) return 0;
+      data16 = false;
+      s += 4;
+    } else if (r.prefix == 0) {
+      s += p.rep || p.data16 ? 0 : 2;
+    }
+    switch (r.size) {
+      case O16:
+        if (!data16 || p.W) return 0;
+        s++;
+        break;
+      case O32:
+        if (data16 || p.W) return 0;
+        s++;
+        break;
+      case O64:
+        if (!p.W) return 0;
+        s++;
+        break;
+      case D16:
+        if (!data16 || p.W) return 0;
+        s++;
+        break;
+      case D64:
+        if (data16 && !p.W) return 0;
+        s++;
+        break;
+      default: break;
+    }
+    return s;
+  }
+  if (r.prefix != p.prefix || (r.w != 255 && r.w != p.W)) return 0;
+  if (p.scheme == EVEX) {
+    if (p.b && !memory) {
+      if (!(r.flags & (ROUND | SAE)) || (r.length != 255 && r.length != 2)) return 0;
+    } else {
+      if (r.length != 255 && r.length != p.length) return 0;
+      if (p.b) {
+        bool broadcast = false;
+        for (const OperandSpec& s : operands_of(r)) broadcast |= s.broadcast_bits != 0;
+        if (!broadcast) return 0;
+      }
+    }
+    if (p.aaa && !(r.flags & MASK)) return 0;
+    if (p.z && !(r.flags & ZERO)) return 0;
+  } else if (r.length != 255 && r.length != p.length) {
+    return 0;
+  }
+  bool uses_vvvv = false, vsib = false;
+  for (const OperandSpec& s : operands_of(r)) uses_vvvv |= s.place == VVVV, vsib |= s.vector_index;
+  if (!uses_vvvv && p.vvvv) return 0;
+  if (!uses_vvvv && !vsib && p.V4) return 0;
+  return 1;
+}
+
+static size_t decode(std::span<const u8> bytes, Instruction& out) {
+  static const Index index;
+  size_t at = 0, limit = std::min<size_t>(bytes.size(), 15);
+  bool truncated = false;
+  auto peek = [&](size_t i) -> u8 {
+    if (i >= limit) return truncated = true, u8(0);
+    return bytes[i];
+  };
+  auto next = [&] { return peek(at++); };
+  auto read = [&](int n) {
+    u64 v = 0;
+    for (int i = 0; i < n; i++) v |= u64(next()) << (8 * i);
+    return n < 8 ? i64(v << (64 - 8 * n)) >> (64 - 8 * n) : i64(v);
+  };
+  Payload p;
+  u8 rex = 0;
+  for (bool more = true; more && at < limit;) {
+    u8 c = bytes[at];
+    u8 old_rex = rex;
+    rex = 0;
+    switch (c) {
+      case 0x66: p.data16 = true; break;
+      case 0x67: p.address32 = true; break;
+      case 0xF0: p.lock = true; break;
+      case 0xF2: p.rep = 3; break;
+      case 0xF3: p.rep = 2; break;
+      case 0x26: p.segment = 1; break;
+      case 0x2E: p.segment = 2; break;
+      case 0x36: p.segment = 3; break;
+      case 0x3E: p.segment = 4; break;
+      case 0x64: p.segment = 5; break;
+      case 0x65: p.segment = 6; break;
+      default:
+        if (c >= 0x40 && c <= 0x4F)
+          rex = c;
+        else
+          rex = old_rex, more = false;
+    }
+    if (more) at++;
+  }
+  u8 c = next();
+  if (truncated) return 0;
+  int opcode = c;
+  if (c == 0xC5) {
+    u8 q = next();
+    p.scheme = VEX, p.map = 1;
+    p.R = !(q >> 7), p.vvvv = ~u32(q >> 3) & 15, p.length = q >> 2 & 1, p.prefix = q & 3;
+    opcode = next();
+  } else if (c == 0xC4 || (c == 0x8F && (peek(at) & 31) >= 8)) {
+    u8 q = next(), s = next();
+    p.scheme = c == 0xC4 ? VEX : XOP;
+    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.map = q & 31;
+    p.W = s >> 7, p.vvvv = ~u32(s >> 3) & 15, p.length = s >> 2 & 1, p.prefix = s & 3;
+    opcode = next();
+  } else if (c == 0x62) {
+    u8 q = next(), s = next(), t = next();
+    p.scheme = EVEX;
+    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.R4 = !(q >> 4 & 1), p.map = q & 15;
+    p.W = s >> 7, p.vvvv = ~u32(s >> 3) & 15, p.prefix = s & 3;
+    if (!(s & 4)) return 0;
+    p.z = t >> 7, p.length = t >> 5 & 3, p.b = t >> 4 & 1, p.V4 = !(t >> 3 & 1), p.aaa = t & 7;
+    opcode = next();
+  } else {
+    p.rex = rex, p.W = rex >> 3 & 1, p.R = rex >> 2 & 1, p.X = rex >> 1 & 1, p.B = rex & 1;
+    if (c == 0x0F) {
+      p.map = 1;
+      opcode = next();
+      if (opcode == 0x38)
+        p.map = 2, opcode = next();
+      else if (opcode == 0x3A)
+        p.map = 3, opcode = next();
+    }
+  }
+  if (truncated || p.map > 10) return 0;
+
+  u8 modrm = at < limit ? bytes[at] : 0;
+  const Inst* best = nullptr;
+  int best_score = 0;
+  size_t k = Index::key(p.scheme, p.map, opcode);
+  for (u32 i = index.begin[k]; i < index.begin[k + 1]; i++) {
+    const Inst& r = row_at(index.form[i]);
+    int s = score(r, p, at < limit, modrm);
+    if (!s) continue;
+    for (const OperandSpec& f : operands_of(r)) {
+      if (f.place == IMMEDIATE && f.fixed >= 0) {  // a predicate in the name: is it this one? It is the last byte.
+        size_t end = at + 1;
+        if (modrm < 0xC0) {
+          int rm = modrm & 7, mod = modrm >> 6;
+          u8 sib = rm == 4 && at + 1 < limit ? bytes[at + 1] : 0;
+          end += (rm == 4) + (mod == 1 ? 1 : mod == 2 ? 4 : (rm == 5 || (rm == 4 && (sib & 7) == 5)) ? 4 : 0);
+        }
+        s = end < limit && bytes[end] == f.fixed ? s + 16 : 0;
+      }
+    }
+    if (s > best_score) best = &r, best_score = s;
+  }
+  if (!best) return 0;
+  const Inst& r = *best;
+  out = Instruction{};
+  out.row = &r;
+  if (r.modrm_kind != NO_MODRM) at++;
+  bool memory = modrm < 0xC0 && (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT);
+  if (p.scheme == EVEX) {
+    if (p.aaa) out.predicate = p.aaa;
+    out.zeroing = p.z;
+    if (p.b && !memory) out.rounding = r.flags & ROUND ? u8(1 + p.length) : 5;
+  }
+  u8 is4 = 0;
+  bool has_is4 = false;
+  Operand m;
+  if (memory) {
+    int rm = modrm & 7, mod = modrm >> 6;
+    m.kind = Operand::MEM;
+    m.segment = u8(p.segment), m.address_bits = p.address32 ? 32 : 64;
+    const OperandSpec* s = nullptr;
+    for (const OperandSpec& f : operands_of(r))
+      if (f.place == MODRM_RM) s = &f;
+    if (!s) return 0;
+    m.bits = s->mem_bits;
+    if (p.b && p.scheme == EVEX) m.bits = s->broadcast_bits, m.broadcast = u8(s->mem_bits / s->broadcast_bits);
+    int disp = mod == 1 ? 1 : mod == 2 ? 4 : 0;
+    if (rm == 4) {
+      u8 sib = next();
+      m.scale = u8(1 << (sib >> 6));
+      m.index = u32((sib >> 3 & 7) | p.X << 3);
+      if (s->vector_index)
+        m.index |= u32(p.V4) << 4, m.vector_index = true, m.index_bits = s->bits;
+      else if (m.index == 4)
+        m.index = no_register, m.scale = 1;
+      if ((sib & 7) == 5 && mod == 0)
+        disp = 4;
+      else
+        m.reg = u32((sib & 7) | p.B << 3);
+    } else if (s->vector_index) {
+      return 0;
+    } else if (rm == 5 && mod == 0) {
+      m.cls = RegClass::POINTER, disp = 4;
+    } else {
+      m.reg = u32(rm | p.B << 3);
+    }
+    m.imm = read(disp);
+    if (disp == 1 && p.scheme == EVEX) m.imm *= m.broadcast ? s->broadcast_bits / 8 : r.disp8_bytes;
+  }
+  for (int i = 0; i < r.specs; i++) has_is4 |= r.spec[i].place == IS4;
+  for (int i = 0; i < r.specs; i++) {
+    const OperandSpec& s = r.spec[i];
+    Operand o;
+    u32 n = s.fixed >= 0 ? u32(s.fixed) : 0;
+    switch (s.place) {
+      case MODRM_REG:
+        n = u32((modrm >> 3 & 7) | p.R << 3 | (p.scheme == EVEX && s.cls != RegClass::PREDICATE ? p.R4 << 4 : 0));
+        break;
+      case MODRM_RM:
+        n = u32((modrm & 7) | p.B << 3 | (p.scheme == EVEX && s.cls == RegClass::VECTOR ? p.X << 4 : 0));
+        break;
+      case VVVV: n = p.vvvv | (p.scheme == EVEX ? u32(p.V4) << 4 : 0); break;
+      case OPCODE: n = u32((opcode & 7) | p.B << 3); break;
+      case IS4: is4 = next(), n = is4 >> 4; break;
+      default: break;
+    }
+    if (s.imm_bits) {
+      o.kind = Operand::IMM;
+      if (s.imm_bits == 4)
+        o.imm = is4 & 15;
+      else if (s.place == IMMEDIATE)
+        o.imm = read(s.imm_bits / 8);
+      else
+        o.imm = s.fixed;
+      if (s.place == IMMEDIATE && s.imm_unsigned && s.imm_bits < 64 && !(s.imm_bits == 32 && s.bits == 64))
+        o.imm &= i64((u64(1) << s.imm_bits) - 1);
+    } else if (s.place == ABSOLUTE) {
+      o.kind = Operand::MEM, o.bits = s.mem_bits, o.segment = u8(p.segment), o.imm = read(8);
+    } else if (s.place == NOWHERE && s.mem_bits) {
+      o.kind = Operand::MEM, o.bits = s.mem_bits, o.reg = u32(s.fixed), o.address_bits = p.address32 ? 32 : 64;
+      if (s.fixed == 6) o.segment = u8(p.segment);
+    } else if (s.place == MODRM_RM && memory) {
+      o = m;
+    } else {
+      if (s.cls == RegClass::SCALAR && s.bits == 8 && s.fixed < 0 && n >= 4 && n < 8 && p.scheme == LEGACY && !p.rex)
+        n += high_byte;
+      if ((s.cls == RegClass::PREDICATE || s.cls == RegClass::TILE) && n > 7) {
+        if (s.place == MODRM_RM)
+          n &= 7;
+        else
+          return 0;
+      }
+      if (s.cls == RegClass::MMX) n &= 7;
+      if (s.cls == RegClass::X87 && s.fixed < 0) n &= 7;
+      if (s.cls == RegClass::SEGMENT && n > 5) return 0;
+      o = reg(s.cls, s.bits, n);
+    }
+    if (!s.implicit && i < max_operands) out.op[i] = o;
+  }
+  out.n = r.shown;
+  if (p.lock) out.prefixes |= LOCK;
+  if (p.scheme == LEGACY && p.rep && r.prefix != p.rep) out.prefixes |= p.rep == 2 ? REP : REPNE;
+  return truncated ? 0 : at;
+}
+
+// ---- text
+// ------------------------------------------------------------------------------------------------------------
+static void print_memory(std::string& out, const OperandSpec& s, const Operand& m) {
+  if (s.mem_bits != opaque_bits) out += size_name(m.bits);
+  if (s.place == NOWHERE) {
+    out += s.fixed == 7 ? "es:[" : m.segment ? str(segment_names[m.segment - 1], ":[") : "[";
+    out += register_name(RegClass::SCALAR, m.address_bits, m.reg) + "]";
+    return;
+  }
+  if (m.segment) out += str(segment_names[m.segment - 1], ":");
+  out += '[';
+  bool any = true;
+  if (m.cls == RegClass::POINTER)
+    out += m.address_bits == 32 ? "eip" : "rip";
+  else if (m.reg != no_register)
+    out += register_name(RegClass::SCALAR, m.address_bits, m.reg);
+  else
+    any = false;
+  if (m.index != no_register) {
+    if (any) out += " + ";
+    if (m.scale != 1) out += str(m.scale, "*");
+    out += m.vector_index ? register_name(RegClass::VECTOR, m.index_bits, m.index)
+                          : register_name(RegClass::SCALAR, m.address_bits, m.index);
+    any = true;
+  }
+  if (!any)
+    append(out, m.imm);
+  else if (m.imm > 0)
+    out += str(" + ", m.imm);
+  else if (m.imm < 0)
+    out += str(" - ", u64(-m.imm));
+  out += ']';
+  if (m.broadcast) out += str("{1to", int(m.broadcast), "}");
+}
+
+static std::string print(const Instruction& in) {
+  const Inst& r = *in.row;
+  std::string out;
+  if (in.prefixes & LOCK) out += "lock ";
+  if (in.prefixes & REP) out += "rep ";
+  if (in.prefixes & REPNE) out += "repne ";
+  if (r.flags & EXPLICIT_VEX) out += "{vex} ";
+  out += r.name;
+  for (int i = 0; i < in.n; i++) {
+    const Operand& o = in.op[i];
+    out += i ? ", " : " ";
+    if (o.kind == Operand::REG)
+      out += register_name(o.cls, o.bits, o.reg);
+    else if (o.kind == Operand::MEM)
+      print_memory(out, r.spec[i], o);
+    else
+      append(out, o.imm);
+    if (i == 0 && in.predicate != no_register) {
+      out += str(" {", register_name(RegClass::PREDICATE, 64, in.predicate), "}");
+      if (in.zeroing) out += " {z}";
+    }
+    bool last_before_imm = in.rounding && (i + 1 == in.n || in.op[i + 1].kind == Operand::IMM);
+    if (last_before_imm && o.kind != Operand::IMM) out += str(", ", rounding_names[in.rounding]);
+  }
+  return out;
+}
+
+// ---- a row from text
+// -------------------------------------------------------------------------------------------------
+struct Names {  // open addressing: name -> first form of the table with it, then a chain in table order
+  std::vector<u16> slot, next;
+  static constexpr u16 none = 0xFFFF;
+  static size_t hash(std::string_view s) {
+    u32 h = 2166136261u;
+    for (char c : s) h = (h ^ u8(c)) * 16777619u;
+    return h ^ h >> 15;
+  }
+  Names() : slot(16384, none), next(row_count(), none) {
+    for (size_t i = row_count(); i-- > 0;) {
+      size_t k = find(name_of(row_at(i)));
+      next[i] = slot[k];
+      slot[k] = u16(i);
+    }
+  }
+  size_t find(std::string_view name) const {
+    for (size_t k = hash(name) & (slot.size() - 1);; k = (k + 1) & (slot.size() - 1))
+      if (slot[k] == none || name == row_at(slot[k]).name) return k;
+  }
+};
+static const Names& names() {
+  static const Names n;
+  return n;
+}
+
+const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features) {
+  const Inst* found = nullptr;
+  for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) {
+    const Inst& r = row_at(i);
+    if ((r.features & ~features) || !fits(r, operands, true)) continue;
+    if (r.scheme != EVEX) return &r;
+    if (!found) found = &r;
+  }
+  return found;
+}
+
+struct Text {
+  std::string_view s;
+  bool failed = false;
+  void spaces() {
+    while (!s.empty() && (s[0] == ' ' || s[0] == '\t')) s.remove_prefix(1);
+  }
+  bool take(std::string_view t) {
+    spaces();
+    if (!s.starts_with(t)) return false;
+    s.remove_prefix(t.size());
+    return true;
+  }
+  std::string_view word() {
+    spaces();
+    size_t n = 0;
+    while (n < s.size() && ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= '0' && s[n] <= '9') || s[n] == '_' || s[n] == '.'))
+      n++;
+    std::string_view w = s.substr(0, n);
+    s.remove_prefix(n);
+    return w;
+  }
+  bool number(i64& v) {
+    spaces();
+    std::string_view t = s;
+    bool negative = t.starts_with("-");
+    if (negative || t.starts_with("+")) t.remove_prefix(1);
+    bool is_hex = t.starts_with("0x");
+    if (is_hex) t.remove_prefix(2);
+    u64 u = 0;
+    auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), u, is_hex ? 16 : 10);
+    if (error != std::errc() || end == t.data()) return false;
+    s.remove_prefix(size_t(end - s.data()));
+    v = negative ? i64(-u) : i64(u);
+    return true;
+  }
+};
+static bool numbered(std::string_view w, std::string_view stem, u32 limit, u32& n) {
+  if (!w.starts_with(stem) || w.size() == stem.size()) return false;
+  auto [end, error] = std::from_chars(w.data() + stem.size(), w.data() + w.size(), n);
+  return error == std::errc() && end == w.data() + w.size() && n < limit;
+}
+static bool register_from_name(std::string_view w, Operand& o) {
+  u32 n;
+  for (u32 i = 0; i < 8; i++) {
+    int bits = w == names64[i] ? 64 : w == names32[i] ? 32 : w == names16[i] ? 16 : w == names8[i] ? 8 : 0;
+    if (bits) return o = reg(RegClass::SCALAR, bits, i), true;
+    if (i < 4 && w == names_high[i]) return o = reg(RegClass::SCALAR, 8, high_byte + 4 + i), true;
+    if (i < 6 && w == segment_names[i]) return o = reg(RegClass::SEGMENT, 16, i), true;
+  }
+  if (w.size() > 1 && w[0] == 'r' && w[1] >= '0' && w[1] <= '9') {
+    int bits = w.back() == 'd' ? 32 : w.back() == 'w' ? 16 : w.back() == 'b' ? 8 : 64;
+    std::string_view t = bits == 64 ? w : w.substr(0, w.size() - 1);
+    return numbered(t, "r", 32, n) && n >= 8 && (o = reg(RegClass::SCALAR, bits, n), true);
+  }
+  if (numbered(w, "xmm", 32, n)) return o = reg(RegClass::VECTOR, 128, n), true;
+  if (numbered(w, "ymm", 32, n)) return o = reg(RegClass::VECTOR, 256, n), true;
+  if (numbered(w, "zmm", 32, n)) return o = reg(RegClass::VECTOR, 512, n), true;
+  if (numbered(w, "tmm", 8, n)) return o = reg(RegClass::TILE, 64, n), true;
+  if (numbered(w, "mm", 8, n)) return o = reg(RegClass::MMX, 64, n), true;
+  if (numbered(w, "cr", 16, n)) return o = reg(RegClass::CONTROL, 64, n), true;
+  if (numbered(w, "dr", 16, n)) return o = reg(RegClass::DEBUG, 64, n), true;
+  if (numbered(w, "k", 8, n)) return o = reg(RegClass::PREDICATE, 64, n), true;
+  return false;
+}
+static bool parse_memory(Text& t, Operand& o) {
+  while (!t.take("]")) {
+    bool minus = false;
+    if (t.take("-"))
+      minus = true;
+    else
+      t.take("+");
+    i64 v;
+    if (t.number(v)) {
+      if (t.take("*")) {
+        o.scale = u8(v);
+        Operand r;
+        if (minus || o.index != no_register || !register_from_name(t.word(), r)) return false;
+        o.index = r.reg;
+        if (r.cls == RegClass::VECTOR)
+          o.vector_index = true, o.index_bits = r.bits;
+        else if (r.cls != RegClass::SCALAR)
+          return false;
+        else
+          o.address_bits = u8(r.bits);
+      } else {
+        o.imm += minus ? -v : v;
+      }
+      continue;
+    }
+    std::string_view w = t.word();
+    Operand r;
+    if (minus) return false;
+    if (w == "rip" || w == "eip") {
+      o.cls = RegClass::POINTER;
+      o.address_bits = w == "eip" ? 32 : 64;
+      continue;
+    }
+    if (!register_from_name(w, r)) return false;
+    if (r.cls == RegClass::VECTOR) {
+      if (o.index != no_register) return false;
+      o.index = r.reg, o.vector_index = true, o.index_bits = r.bits;
+      continue;
+    }
+    if (r.cls != RegClass::SCALAR || (r.bits != 64 && r.bits != 32)) return false;
+    o.address_bits = u8(r.bits);
+    if (t.take("*")) {
+      if (!t.number(v) || o.index != no_register) return false;
+      o.index = r.reg, o.scale = u8(v);
+    } else if (o.reg == no_register && o.cls != RegClass::POINTER) {
+      o.reg = r.reg;
+    } else if (o.index == no_register) {
+      o.index = r.reg;
+    } else {
+      return false;
+    }
+  }
+  if (o.index == 4 && !o.vector_index && o.scale == 1 && o.reg != no_register)
+    std::swap(o.reg, o.index);  // [rax + rsp]
+  if (t.take("{1to")) {
+    i64 n;
+    if (!t.number(n) || !t.take("}")) return false;
+    o.broadcast = u8(n);
+  }
+  return true;
+}
+static bool parse_operand(Text& t, Operand& o) {
+  i64 v;
+  if (t.number(v)) return o = imm(v), true;
+  o = Operand{};
+  if (t.take("[")) return o.kind = Operand::MEM, parse_memory(t, o);
+  std::string_view w = t.word();
+  static constexpr struct {
+    std::string_view name;
+    u16 bits;
+  } sizes[] = {{"byte", 8},   {"word", 16},  {"dword", 32},    {"fword", 48},    {"qword", 64},
+               {"tbyte", 80}, {"xword", 80}, {"xmmword", 128}, {"ymmword", 256}, {"zmmword", 512}};
+  u16 bits = 0;
+  for (auto& s : sizes)
+    if (w == s.name) bits = s.bits;
+  if (bits) {
+    if (!t.take("ptr")) return false;
+    if (t.take("[")) {
+      o.kind = Operand::MEM, o.bits = bits;
+      return parse_memory(t, o);
+    }
+    w = t.word();
+  }
+  if (w == "st") {
+    i64 n = 0;
+    if (t.take("(") && (!t.number(n) || !t.take(")"))) return false;
+    return n >= 0 && n < 8 && (o = reg(RegClass::X87, 80, u32(n)), true);
+  }
+  for (u32 i = 0; i < 6; i++)
+    if (w == segment_names[i] && t.take(":")) {
+      if (!t.take("[")) return false;
+      o.kind = Operand::MEM, o.bits = bits, o.segment = u8(i + 1);
+      return parse_memory(t, o);
+    }
+  return !bits && register_from_name(w, o);
+}
+
+static bool parse(std::string_view line, Instruction& out, std::string& error) {
+  std::string lower(line);
+  for (char& c : lower)
+    if (c >= 'A' && c <= 'Z') c = char(c + 32);
+  Text t{lower};
+  Instruction in;
+  bool want_vex = false, want_evex = false;
+  std::string_view name;
+  for (;;) {
+    if (t.take("{vex}")) {
+      want_vex = true;
+      continue;
+    }
+    if (t.take("{evex}")) {
+      want_evex = true;
+      continue;
+    }
+    name = t.word();
+    if (name == "lock")
+      in.prefixes |= LOCK;
+    else if (name == "rep" || name == "repe" || name == "repz")
+      in.prefixes |= REP;
+    else if (name == "repne" || name == "repnz")
+      in.prefixes |= REPNE;
+    else
+      break;
+  }
+  t.spaces();
+  while (!t.s.empty()) {
+    bool braces = false;
+    for (u8 k = 1; k <= 5; k++)
+      if (t.take(rounding_names[k])) in.rounding = k, braces = true;
+    if (!braces) {
+      if (in.n == max_operands || !parse_operand(t, in.op[in.n]))
+        return error = str("cannot read operand ", in.n + 1, " of \"", line, "\""), false;
+      in.n++;
+      while (t.take("{")) {
+        u32 k;
+        std::string_view w = t.word();
+        if (w == "z")
+          in.zeroing = true;
+        else if (numbered(w, "k", 8, k) && k)
+          in.predicate = k;
+        else
+          return error = str("unknown decoration {", w, "} in \"", line, "\""), false;
+        if (!t.take("}")) return error = str("} expected in \"", line, "\""), false;
+      }
+    }
+    t.spaces();
+    if (t.s.empty()) break;
+    if (!t.take(",")) return error = str("\",\" expected before \"", t.s, "\" in \"", line, "\""), false;
+    t.spaces();
+    if (t.s.empty()) return error = str("operand expected after \",\" in \"", line, "\""), false;
+  }
+  Bytes best, bytes;
+  const Inst* row = nullptr;
+  u16 first = names().slot[names().find(name)];
+  if (first == Names::none) return error = str("no instruction is called \"", name, "\""), false;
+  for (u16 i = first; i != Names::none; i = names().next[i]) {
+    const Inst& r = row_at(i);
+    if (bool(r.flags & EXPLICIT_VEX) && !want_vex) continue;
+    if ((want_vex && r.scheme != VEX) || (want_evex && r.scheme != EVEX)) continue;
+    in.row = &r;
+    bytes.clear();
+    if (!encode(in, bytes)) continue;
+    if (row) {
+      bool was = row->scheme == EVEX, is = r.scheme == EVEX;
+      if (was < is || (was == is && bytes.size() >= best.size())) continue;
+    }
+    row = &r;
+    best = bytes;
+  }
+  if (!row) return error = str("no form of ", name, " takes these operands: \"", line, "\""), false;
+  in.row = row;
+  for (int i = 0; i < in.n; i++)
+    if (in.op[i].kind == Operand::MEM && !in.op[i].bits)
+      in.op[i].bits = in.op[i].broadcast ? row->spec[i].broadcast_bits : row->spec[i].mem_bits;
+  out = in;
+  return true;
+}
+
+Isa x86_isa() {
+  return {"x86", "x86-64 with AVX2, AVX-512 and the rest of the opcode map", row_count(), row_at, encode, decode, print,
+          parse};
+}
+
+// ---- features
+// --------------------------------------------------------------------------------------------------------
+u64 x86::host_features() {
+  u32 a, b, c, d, b7 = 0, c7 = 0, d7 = 0, a71 = 0;
+  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;  // OSXSAVE: the kernel saves extended state
+  u32 xcr0_low, xcr0_high;
+  __asm__("xgetbv" : "=a"(xcr0_low), "=d"(xcr0_high) : "c"(0));
+  bool fma = c >> 12 & 1, f16c = c >> 29 & 1, avx = c >> 28 & 1;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) b7 = b, c7 = c, d7 = d;
+  if (b7 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) a71 = a;
+  u64 f = 0;
+  if ((xcr0_low & 6) == 6 && avx && fma && f16c && (b7 >> 5 & 1) && (b7 >> 3 & 1) && (b7 >> 8 & 1)) f |= AVX2;
+  constexpr u32 wanted = 1u << 16 | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31;  // F DQ CD BW VL
+  if (f && (xcr0_low & 0xE6) == 0xE6 && (b7 & wanted) == wanted) {
+    f |= AVX512;
+    if (c7 >> 11 & 1) f |= VNNI;
+    if (a71 >> 5 & 1) f |= BF16;
+    if (d7 >> 23 & 1) f |= FP16;
+    if (c7 >> 1 & 1) f |= VBMI;
+  }
+  return f;
+}
+
+}  // namespace ingot::isa

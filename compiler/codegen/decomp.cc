@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Ops that targets lack, from ops that they have: rows where a pattern says it, functions where something is computed.
 //
-// One idea: a decomposition is a rewrite rule like any other. A rule takes one op out of the graph and puts in ops that are
-// nearer to the machine, which the driver rewrites again until only what NativeOps allows is left. Everything is
+// One idea: a decomposition is a rewrite rule like any other. A rule takes one op out of the graph and puts in ops that
+// are nearer to the machine, which the driver rewrites again until only what NativeOps allows is left. Everything is
 // lane-wise and free of branches and tables, so one rule serves a scalar, a vector of 64 and a GPU wave alike.
+#include <cmath>
+#include <limits>
+
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -42,8 +45,9 @@ constexpr u64 AVX2 = isa::x86::AVX2, AVX512 = isa::x86::AVX2 | isa::x86::AVX512;
 constexpr u32 any_int = types({I8, U8, I16, U16, I32, U32, I64, U64, IDX}), int32s = types({I32, U32}),
               int64s = types({I64, U64, IDX}), floats = types({F32, F64});
 constexpr u64 bit_ops = ops({ADD, SUB, NEG, AND, OR, XOR, SHL, CMPEQ, CMPNE, WHERE});
-// Facts: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. What takes a fixed handful of instructions
-// without a constant in memory (a vector narrowing, NaN-propagating MIN) counts as native; isel does it.
+// Facts: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 2. What takes a fixed handful of
+// instructions without a constant in memory (a vector narrowing, NaN-propagating MIN) counts as native; isel does it.
+// clang-format off
 constexpr OpsRow native_rows[] = {
     {"x86", AVX2,   BOTH,   floats,               ops({ADD, SUB, MUL, FDIV, SQRT, FMA, NEG, MIN, MAX, ROUND, FLOOR, TRUNC,
                                                        CMPLT, CMPEQ, CMPNE, WHERE})},
@@ -67,12 +71,273 @@ constexpr CastRow native_casts[] = {
     {"x86", AVX512, BOTH,   floats,               int32s | int64s},
     {"x86", AVX512, BOTH,   int32s | int64s,      floats},
 };
+// clang-format on
 
-// ---- identities ------------------------------------------------------------------------------------------------------
-constexpr Rule identity_rules[] = {
+// ---- building ------------------------------------------------------------------------------------------------------
+// A value under construction. Numbers in an expression take the dtype of the value beside them.
+struct V {
+  U u;
+  operator U() const { return u; }
+  DType dtype() const { return u->dtype; }
+};
+V lift(V, V v) { return v; }
+V lift(V like, double v) { return {constant_float(like.dtype(), v)}; }
+V lift(V like, int v) { return {constant(like.dtype(), v)}; }
+V lift(V like, i64 v) { return {constant(like.dtype(), v)}; }
+#define BINARY(symbol, name)                \
+  template <class T>                        \
+  V operator symbol(V p, T q) {             \
+    return {make_alu(name, p, lift(p, q))}; \
+  }
+BINARY(+, ADD)
+BINARY(-, SUB) BINARY(*, MUL) BINARY(/, FDIV) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
+    BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
+#undef BINARY
+        template <class T>
+        V fma(V p, T q, V r) {
+  return {make_alu(FMA, p, lift(p, q), r)};
+}
+template <class T>
+V where(V condition, V p, T q) {
+  return {make_alu(WHERE, condition, p, lift(p, q))};
+}
+V round(V v) { return {make_alu(ROUND, v)}; }
+V to(DType t, V v) { return {cast(v, t.with_lanes(v.dtype().lanes))}; }
+V bits_as(DType t, V v) { return {make(BITCAST, t.with_lanes(v.dtype().lanes), {v})}; }
+V above(V v, double low) { return where(v < low, lift(v, low), v); }  // the larger, and NaN where v is
+V below(V v, double high) { return where(lift(v, high) < v, lift(v, high), v); }
+
+// A float's bits. F64 works on exponents in its upper 32 bits, because few vector units shift 64-bit integers with
+// sign.
+struct Format {
+  DType type, bits;
+  int mantissa, bias;
+  bool wide() const { return bits == I64; }
+};
+Format format_of(V v) {
+  return v.dtype().scalar == Scalar::F64 ? Format{F64, I64, 52, 1023} : Format{F32, I32, 23, 127};
+}
+i64 sign_bit(V v) { return i64(1) << (v.dtype().bits() - 1); }
+V integer(V v) { return bits_as(format_of(v).bits, v); }
+V absolute(V v) { return bits_as(v.dtype().element(), integer(v) & (sign_bit(v) - 1)); }
+V with_sign_of(V magnitude, V v) {
+  return bits_as(v.dtype().element(), integer(magnitude) | (integer(v) & sign_bit(v)));
+}
+V power_of_two(V n, const Format& f) { return bits_as(f.type, to(f.bits, n + f.bias) << f.mantissa); }  // n: I32
+
+using Coefficients = std::initializer_list<double>;  // constant term first
+V polynomial(V v, Coefficients c) {
+  V sum = lift(v, c.end()[-1]);
+  for (size_t i = c.size() - 1; i-- > 0;) sum = fma(sum, v, lift(v, c.begin()[i]));
+  return sum;
+}
+
+// ---- transcendental functions
+// ---------------------------------------------------------------------------------------- Each reduces its argument to
+// a short interval, evaluates a minimax polynomial there and undoes the reduction. All coefficients come from
+// tests/codegen/minimax.py. Splits of constants into a float and the rest: high + low has twice the bits.
+constexpr double LOG2_E = 0x1.71547652b82fep0, LOG2_E_LOW64 = 0x1.777d0ffda0d24p-56;
+constexpr double LOG2_E32 = 0x1.715476p0, LOG2_E_LOW32 = 0x1.4ae0cp-26;
+constexpr double LN2 = 0x1.62e42fefa39efp-1, LN2_LOW64 = 0x1.abc9e3b39803fp-56;
+constexpr double LN2_32 = 0x1.62e43p-1, LN2_LOW32 = -0x1.05c61p-29;
+constexpr double HALF_PI = 0x1.921fb54442d18p0, HALF_PI_LOW = 0x1.1a62633145c07p-54;
+
+constexpr Coefficients exp2_f32 = {0.693147242,   0.240226552,   0.0555026196,
+                                   0.00961745251, 0.00134232105, 0.000156439724},
+                       exp_f32 = {0.49999994, 0.166665152, 0.041668456, 0.00836941879, 0.00138131785},
+                       log_f32 = {-0.499999881, 0.333333254,  -0.250016063, 0.200020984,  -0.166085571,
+                                  0.14178884,   -0.132444799, 0.129252315,  -0.0764575526},
+                       sin_f32 = {-0.166666552, 0.00833218452, -0.000195172062},
+                       cos_f32 = {0.0416666456, -0.00138873013, 2.44306666e-05},
+                       tanh_f32 = {-0.333332986, 0.133312032, -0.0535601825, 0.0187365282},
+                       erf_f32 = {0.128379151,   -0.376125038,  0.112818941,
+                                  -0.0267686862, 0.00499536237, -0.000599851424},
+                       log2_erfc_f32 = {0.000221292925, -1.62937558,    -0.914130926,    -0.155675113,   0.0357974321,
+                                        -0.0057902569,  0.000555224309, -1.78205373e-05, -9.51961795e-07},
+                       exp2_f64 = {0.69314718055994529,    0.24022650695910069,    0.05550410866482338,
+                                   0.0096181291076302324,  0.0013333558146033167,  0.00015403530388881584,
+                                   1.525273416714551e-05,  1.3215491336631404e-06, 1.0177932219717147e-07,
+                                   7.0529481224724305e-09, 4.4733186986527684e-10, 2.8728851481818664e-11},
+                       exp_f64 = {0.5,
+                                  0.16666666666666691,
+                                  0.041666666666666852,
+                                  0.0083333333333117394,
+                                  0.0013888888888755383,
+                                  0.00019841269908856251,
+                                  2.4801587619660299e-05,
+                                  2.7557223061458658e-06,
+                                  2.7557003101267974e-07,
+                                  2.5115923209946033e-08,
+                                  2.1001248004513001e-09},
+                       log_f64 = {0.66666666666667396, 0.39999999999376579, 0.28571428751640893, 0.22222197550220585,
+                                  0.18183621032895284, 0.15312514884227055, 0.14812114898125345},
+                       sin_f64 = {-0.1666666666666663,    0.0083333333333217956,   -0.0001984126982929228,
+                                  2.7557313506645305e-06, -2.5050728201667771e-08, 1.5895014304165223e-10},
+                       cos_f64 = {0.041666666666666595,    -0.0013888888888873303, 2.480158728894709e-05,
+                                  -2.7557314191874523e-07, 2.0875700731406197e-09, -1.1358445857755674e-11};
+
+V scaled(V v, V n) {  // v * 2^n, rounded once however small it gets; |n| up to twice the largest exponent
+  Format f = format_of(v);
+  V half = n >> 1;
+  return v * power_of_two(half, f) * power_of_two(n - half, f);
+}
+struct Reduced {
+  V tail, n;
+};  // 2^x or e^x = 2^n * (1 + tail)
+Reduced exp2_reduced(V v) {
+  V n = round(v), f = v - n;
+  return {f * polynomial(f, format_of(v).wide() ? exp2_f64 : exp2_f32), to(I32, n)};
+}
+Reduced exp_reduced(V v) {
+  bool wide = format_of(v).wide();
+  V n = round(v * LOG2_E);
+  V r = fma(n, wide ? -LN2_LOW64 : -LN2_LOW32, fma(n, wide ? -LN2 : -LN2_32, v));
+  return {fma(r * r, polynomial(r, wide ? exp_f64 : exp_f32), r), to(I32, n)};
+}
+U exp2_of(const Match& m) {
+  V v{m[x]};
+  bool wide = format_of(v).wide();
+  V n = round(v = below(above(v, wide ? -1080 : -152), wide ? 1030 : 130)), f = v - n;
+  return scaled(fma(f, polynomial(f, wide ? exp2_f64 : exp2_f32), lift(v, 1)), to(I32, n));
+}
+U exp_of(const Match& m) {
+  V v{m[x]};
+  bool wide = format_of(v).wide();
+  Reduced e = exp_reduced(below(above(v, wide ? -750 : -105), wide ? 710 : 90));
+  return scaled(e.tail + 1, e.n);
+}
+
+// x = 2^e * (1 + f) with f near 0; ln(1 + f) = f + g.
+struct Logarithm {
+  V e, f, g;
+};
+Logarithm log_reduced(V v) {
+  Format t = format_of(v);
+  V tiny = v < lift(v, t.wide() ? 0x1p-1022 : 0x1p-126);
+  V s = where(tiny, v * (t.wide() ? 0x1p54 : 0x1p24), v), i = integer(s);
+  V top = t.wide() ? to(I32, bits_as(U64, s) >> 32) : i;
+  V k = (top - (t.wide() ? 0x3fe6a09e : 0x3f3504f3)) >> (t.wide() ? 20 : 23);  // 1 + f starts at the square root of 1/2
+  V f = bits_as(t.type, i - (to(t.bits, k) << t.mantissa)) - 1;
+  V e = to(t.type, k - where(tiny, lift(k, t.wide() ? 54 : 24), 0));
+  if (!t.wide()) return {e, f, f * f * polynomial(f, log_f32)};
+  V q = f / (f + 2), q2 = q * q, h = f * f * 0.5;  // ln(1 + f) = 2 atanh(q) = f - q f + q^3 (...), and q f = h - q h
+  return {e, f, fma(q, fma(q2, polynomial(q2, log_f64), h), lift(h, 0) - h)};
+}
+V log_specials(V v, V result) {
+  constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  V not_positive = where(v == 0, lift(v, -infinity), nan);
+  return where(lift(v, 0) < v, where(v < infinity, result, v), not_positive);
+}
+U log_of(const Match& m) {
+  V v{m[x]};
+  bool wide = format_of(v).wide();
+  auto [e, f, g] = log_reduced(v);
+  return log_specials(v, fma(e, wide ? LN2 : LN2_32, f + fma(e, wide ? LN2_LOW64 : LN2_LOW32, g)));
+}
+U log2_of(const Match& m) {
+  V v{m[x]};
+  bool wide = format_of(v).wide();
+  auto [e, f, g] = log_reduced(v);
+  double high = wide ? LOG2_E : LOG2_E32;
+  V product = f * high;  // f * log2(e) in two parts: alone it would cost an ulp where e is 0
+  V rest = fma(f, high, lift(f, 0) - product);
+  rest = fma(g, high, fma(f, wide ? LOG2_E_LOW64 : LOG2_E_LOW32, rest));
+  return log_specials(v, e + (product + rest));
+}
+
+// x = n * pi/2 + r with |r| a little over pi/4 at most, computed in F64. Up to 2^46, x - n * HALF_PI has at most 53
+// bits, so both FMAs are exact enough. Above, x / 2pi is taken modulo 1: 1/2pi is cut in pieces of 28 bits, so that the
+// product with the 24 bits of x is exact, and whole turns are dropped from every piece before it is added. The first 22
+// bits of 1/2pi make whole turns only. Terms after a piece that cancels are 2^-28 of it: the sum keeps the relative
+// precision of r.
+struct Angle {
+  V r, n;
+};  // n: F64, exact modulo 4
+Angle reduce_angle_f32(V v) {
+  // The bits of 1/2pi from 2^-23 on, floor((1/2pi mod 2^-22) * 2^(22 + 28 k)) by pieces; tests/codegen/minimax.py
+  // prints them.
+  constexpr double inverse_2pi[] = {0x36e4e44p-50,  0x1529fc2p-78,  0x757d1f5p-106,
+                                    0x34ddc0dp-134, 0xb629599p-162, 0x3c43904p-190};
+  V wide = to(F64, v);
+  V n = round(wide * (1 / HALF_PI));
+  V r = fma(n, -HALF_PI_LOW, fma(n, -HALF_PI, wide));
+  V turns = lift(wide, 0);
+  for (bool first = true; double piece : inverse_2pi) {
+    V p = wide * piece;
+    p = p - round(p);
+    turns = first ? p : turns + p;
+    if (!first) turns = turns - round(turns);
+    first = false;
+  }
+  V quarters = turns * 4, whole = round(quarters);
+  V huge = lift(v, 0x1p46) < absolute(v);
+  n = where(huge, whole, n);
+  return {where(huge, (quarters - whole) * HALF_PI, r), fma(round(n * 0.25), -4.0, n)};
+}
+V sin_near_zero(V r) {
+  V s = r * r;
+  return fma(s * r, polynomial(s, format_of(r).wide() ? sin_f64 : sin_f32), r);
+}
+V cos_near_zero(V r) {
+  V s = r * r;
+  return fma(s * s, polynomial(s, format_of(r).wide() ? cos_f64 : cos_f32), fma(s, -0.5, lift(s, 1)));
+}
+V sine(V v, int quarter) {  // sin(v + quarter * pi/2)
+  Angle angle = reduce_angle_f32(v);
+  V r = to(v.dtype().element(), angle.r), n = to(I32, angle.n) + quarter;
+  V result = where((n & 1) == 0, sin_near_zero(r), cos_near_zero(r));
+  return bits_as(v.dtype().element(), integer(result) ^ (n & 2) << 30);
+}
+U sin_of(const Match& m) {
+  V v{m[x]};
+  return where(v == 0, v, sine(v, 0));  // the sign of -0
+}
+U cos_of(const Match& m) { return sine(V{m[x]}, 1); }
+U tan_of(const Match& m) {
+  V v{m[x]};
+  Angle angle = reduce_angle_f32(v);
+  V s = sin_near_zero(angle.r), c = cos_near_zero(angle.r), even = (to(I32, angle.n) & 1) == 0;
+  V t = where(even, s, c) / where(even, c, lift(s, 0) - s);
+  return where(v == 0, v, to(v.dtype().element(), t));
+}
+
+// tanh |x| = E / (E + 2) with E = e^2|x| - 1 = 2^n * tail + (2^n - 1). Its roundings add up to 2.5 ulp of an F32 near
+// zero.
+U tanh_of(const Match& m) {
+  V v{m[x]};
+  Format t = format_of(v);
+  V a = absolute(v);
+  auto [tail, n] = exp_reduced(below(a + a, t.wide() ? 44 : 22));
+  V p = power_of_two(n, t), e = fma(tail, p, p - 1);
+  V far = e / (e + 2);
+  if (t.wide()) return with_sign_of(far, v);
+  V s = a * a, near = fma(s * a, polynomial(s, tanh_f32), a);
+  return with_sign_of(where(a < 0.375, near, far), v);
+}
+
+U erf_of(const Match& m) {
+  V v{m[x]}, a = absolute(v);
+  V near = fma(a, polynomial(a * a, erf_f32), a);
+  auto [tail, n] = exp2_reduced(polynomial(below(a, 4), log2_erfc_f32));
+  V p = power_of_two(n, format_of(v)), far = (lift(p, 1) - p) - tail * p;
+  return with_sign_of(where(a < 0.9, near, far), v);
+}
+
+// clang-format off
+constexpr Rule function_rules[] = {
     {op(RECIP, x), fdiv(1.0, x)},
     {op(RSQRT, x), fdiv(1.0, op(SQRT, x))},
+    {op(EXP2, x), [](const Match& m) { return exp2_of(m); }},
+    {op(EXP, x),  [](const Match& m) { return exp_of(m); }},
+    {op(LOG2, x), [](const Match& m) { return log2_of(m); }},
+    {op(LOG, x),  [](const Match& m) { return log_of(m); }},
+    {op(SIN, x),  [](const Match& m) { return sin_of(m); }},
+    {op(COS, x),  [](const Match& m) { return cos_of(m); }},
+    {op(TAN, x),  [](const Match& m) { return tan_of(m); }},
+    {op(TANH, x), [](const Match& m) { return tanh_of(m); }},
+    {op(ERF, x),  [](const Match& m) { return erf_of(m); }},
 };
+// clang-format on
 
 }  // namespace
 
@@ -95,7 +360,7 @@ NativeOps native_ops(const Target& target) {
 }
 
 const RuleList& decompositions() {
-  static const RuleList list{{"identities", Arithmetic::FLOAT_EXACT, identity_rules}};
+  static const RuleList list{{"functions", Arithmetic::FLOAT_FAST, function_rules}};
   return list;
 }
 U decompose(U root, const NativeOps& native) {

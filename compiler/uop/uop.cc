@@ -89,10 +89,10 @@ double UOp::const_float() const { return std::bit_cast<double>(arg(0)); }
 
 Arena::Arena() : table_(256) { environment_to_thread(); }
 Arena::~Arena() {
-  for (char* chunk : chunks_) std::free(chunk);
   for (U u : table_)
     if (u && (sizeof(UOp) + u->nsrc * sizeof(U) + (u->narg + u->ndim) * sizeof(i64) + 15) / 16 >= free_.size())
       std::free(const_cast<UOp*>(u));
+  for (char* chunk : chunks_) std::free(chunk);
 }
 
 Arena& Arena::main() {

@@ -203,7 +203,11 @@ struct Expr {  // Expr(r) * 3 + 1 builds UOps; converts from and to U
   Expr(U x) : u(x) {}
   Expr(i64 value) : u(index_constant(value)) {}
   Expr(int value) : u(index_constant(value)) {}
-  operator U() const { return u; }
+  template <class T>
+    requires std::is_same_v<T, U>  // a template, so that no built-in pointer arithmetic competes with the operators below
+  operator T() const {
+    return u;
+  }
 };
 Expr operator+(Expr a, Expr b);
 Expr operator-(Expr a, Expr b);

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+// What becomes one kernel, and in which order kernels run.
+//
+// The one decision is which tensor nodes live in memory; everything between them is computed where it is used
+// (index.cc). Forced: roots, CONTIGUOUS, both sides of a COPY, ASSIGN. Chosen, sources before users: the end of a
+// reduction's epilogue, and what would be recomputed at a loss. Each node in memory is one STORE; a kernel is one or
+// more STOREs over the same loops.
+//
+// A Value is one content of a memory: an input, a result, a version of an assigned buffer. Kernels are ordered by two
+// kinds of edges: a value is written before it is read, and read before it is overwritten.
+#include <algorithm>
+#include <queue>
+#include "compiler/schedule/schedule.h"
+
+namespace ingot {
+namespace {
+
+struct Value {
+  U node = nullptr;
+  i64 memory = -1;
+  int kernel = -1;       // that writes it; -1: an input
+  int overwritten = -1;  // the value that follows in the same memory
+};
+struct Place {         // one memory
+  U buffer = nullptr;  // nullptr: internal
+  DType dtype;
+  i64 elements = 0;
+};
+struct Kernel {
+  std::vector<U> stores;           // STORE nodes; PARAM numbers are values
+  std::vector<int> reads, writes;  // values
+  U origin = nullptr;              // the tensor node it is named for
+  U copy = nullptr;
+};
+
+class Scheduler {
+ public:
+  Schedule run(std::span<const U> roots, const std::function<U(U)>& new_buffer);
+
+ private:
+  bool in_memory(U u) const { return in_memory_.contains(u); }
+  int add_value(U node, i64 memory);
+  i64 add_place(U buffer, DType dtype, i64 elements);
+  void keep(U u, U buffer = nullptr);  // u lives in memory
+  void keep_assign(U u);
+  void choose();
+  void lower(U u);
+  void lower_store(U u, int target, U computed_node, bool forced);
+  std::vector<int> ordered();
+  Schedule emit();
+
+  std::vector<U> order_;
+  UMap<int> users_;
+  UMap<InMemory> in_memory_;
+  std::vector<Value> values_;
+  std::vector<Place> places_;
+  UMap<i64> place_of_buffer_;
+  std::vector<Kernel> kernels_;
+  std::vector<U> outputs_;
+};
+
+U assigned_buffer(U u) {
+  while (u->op == Op::ASSIGN || u->op == Op::AFTER) u = u->src(0);
+  if (u->op != Op::BUFFER)
+    throw Error("assign: the target is ", u->op, " of shape ", u->shape(), "; only memory can be assigned");
+  return u;
+}
+
+i64 Scheduler::add_place(U buffer, DType dtype, i64 elements) {
+  places_.push_back({buffer, dtype, elements});
+  return i64(places_.size()) - 1;
+}
+int Scheduler::add_value(U node, i64 memory) {
+  values_.push_back({node, memory});
+  int number = int(values_.size()) - 1;
+  if (node) in_memory_[node] = {number, places_[size_t(memory)].elements};
+  return number;
+}
+void Scheduler::keep(U u, U buffer) {
+  if (in_memory(u)) return;
+  if (buffer) {
+    add_value(u, place_of_buffer_[buffer] = add_place(buffer, u->dtype, u->elements()));
+  } else if (u->op == Op::BUFFER) {
+    add_value(u, place_of_buffer_[u] = add_place(u, u->dtype, u->elements()));
+  } else {
+    add_value(u, add_place(nullptr, u->dtype, u->elements()));
+  }
+}
+void Scheduler::keep_assign(U u) {
+  U buffer = assigned_buffer(u), before = u->src(0);
+  while (before->op == Op::AFTER) before = before->src(0);
+  keep(buffer);
+  int old = int(in_memory_.find(before)->number), now = add_value(u, *place_of_buffer_.find(buffer));
+  if (values_[size_t(old)].overwritten >= 0)
+    throw Error("assign: two assignments of buffer ", buffer->arg(0), " of shape ", buffer->shape(),
+                " replace the same content; make one the target of the other so that their order is known");
+  values_[size_t(old)].overwritten = now;
+}
+
+void Scheduler::choose() {
+  for (U u : order_)
+    if (u->op == Op::REDUCE_AXIS) keep(u);
+}
+
+// The STORE of `node` (computed even if it is in memory, when forced) into the value `target`, for the tensor node u.
+void Scheduler::lower_store(U u, int target, U node, bool forced) {
+  const Place& place = places_[size_t(values_[size_t(target)].memory)];
+  std::vector<i64> shape(node->shape().begin(), node->shape().end());
+  bool slice = u->op == Op::ASSIGN && u->narg;
+  if (u->op == Op::ASSIGN && !node->ndim) {
+    shape.assign(u->shape().begin(), u->shape().end());
+    for (size_t i = 0; slice && i < shape.size(); i++) shape[i] = u->arg(int(2 * i + 1)) - u->arg(int(2 * i));
+  }
+  std::vector<U> index, ranges;
+  for (i64 n : shape) {
+    index.push_back(index_constant(0));
+    if (n == 1) continue;
+    index.back() = make(Op::RANGE, IDX, {index_constant(n)}, {i64(ranges.size()), i64(RangeKind::LOOP)});
+    ranges.push_back(index.back());
+  }
+  Indexer indexer(in_memory_, i64(ranges.size()));
+  std::span<const U> at(index.data(), node->ndim);
+  U value = forced ? indexer.computed(node, at) : indexer.value(node, at);
+  std::vector<U> to = index;
+  if (slice)
+    for (size_t i = 0; i < to.size(); i++) to[i] = Expr(to[i]) + Expr(u->arg(int(2 * i)));
+  U offset = flat_offset(to, slice ? u->shape() : std::span<const i64>(shape));
+  U param = make(Op::PARAM, place.dtype, {}, {target, place.elements});
+  std::vector<U> src{make(Op::INDEX, place.dtype, {param, offset}), value};
+  src.insert(src.end(), ranges.begin(), ranges.end());
+  Kernel k;
+  k.stores = {make(Op::STORE, VOID, src)};
+  for (U read : indexer.reads) k.reads.push_back(int(in_memory_.find(read)->number));
+  k.writes = {target};
+  k.origin = u;
+  values_[size_t(target)].kernel = int(kernels_.size());
+  kernels_.push_back(std::move(k));
+}
+
+// A value that reads its own buffer elsewhere than where it is stored goes through an internal buffer.
+bool reads_elsewhere(U store, int old) {
+  for (U u : toposort(store->src(1)))
+    if (u->op == Op::INDEX && u->src(0)->arg(0) == old && u->src(1) != store->src(0)->src(1)) return true;
+  return false;
+}
+
+void Scheduler::lower(U u) {
+  int target = int(in_memory_.find(u)->number);
+  if (!u->elements() || (u->op == Op::ASSIGN && !u->src(1)->elements())) return;
+  if (u->op == Op::COPY) {
+    Kernel k;
+    k.copy = k.origin = u;
+    k.reads = {int(in_memory_.find(u->src(0))->number)};
+    k.writes = {target};
+    values_[size_t(target)].kernel = int(kernels_.size());
+    kernels_.push_back(std::move(k));
+    return;
+  }
+  if (u->op != Op::ASSIGN) return lower_store(u, target, u, true);
+  U value = u->src(1), before = u->src(0);
+  if (value->dtype != u->dtype) throw Error("assign: a value of ", value->dtype, " to a buffer of ", u->dtype);
+  while (before->op == Op::AFTER) before = before->src(0);
+  lower_store(u, target, value, false);
+  Kernel& k = kernels_.back();
+  if (!reads_elsewhere(k.stores[0], int(in_memory_.find(before)->number))) return;
+  kernels_.pop_back();
+  keep(value);
+  lower_store(value, int(in_memory_.find(value)->number), value, true);
+  lower_store(u, target, value, false);
+}
+
+// Kahn's algorithm, the kernel made first goes first. Where reads-before-overwrites close a cycle (a and b swapped),
+// one reader gets a copy of the old content made before.
+std::vector<int> Scheduler::ordered() {
+  for (;;) {
+    size_t n = kernels_.size();
+    std::vector<std::vector<int>> after(n);
+    std::vector<int> waits(n), order;
+    auto edge = [&](int a, int b) {
+      if (a >= 0 && b >= 0 && a != b) after[size_t(a)].push_back(b), waits[size_t(b)]++;
+    };
+    for (size_t k = 0; k < n; k++)
+      for (int v : kernels_[k].reads) {
+        edge(values_[size_t(v)].kernel, int(k));
+        if (int next = values_[size_t(v)].overwritten; next >= 0) edge(int(k), values_[size_t(next)].kernel);
+      }
+    for (const Value& v : values_)
+      if (v.overwritten >= 0) edge(v.kernel, values_[size_t(v.overwritten)].kernel);
+    std::priority_queue<int, std::vector<int>, std::greater<int>> ready;
+    for (size_t k = 0; k < n; k++)
+      if (!waits[k]) ready.push(int(k));
+    while (!ready.empty()) {
+      int k = ready.top();
+      ready.pop();
+      order.push_back(k);
+      for (int b : after[size_t(k)])
+        if (!--waits[size_t(b)]) ready.push(b);
+    }
+    if (order.size() == n) return order;
+    bool broken = false;
+    for (size_t k = 0; k < n && !broken; k++) {
+      if (!waits[k]) continue;
+      for (int& v : kernels_[k].reads) {
+        int next = values_[size_t(v)].overwritten;
+        int writer = next < 0 ? -1 : values_[size_t(next)].kernel;
+        if (writer < 0 || writer == int(k) || !waits[size_t(writer)]) continue;
+        const Value old = values_[size_t(v)];
+        i64 elements = places_[size_t(old.memory)].elements;
+        DType dtype = places_[size_t(old.memory)].dtype;
+        int snapshot = add_value(nullptr, add_place(nullptr, dtype, elements));
+        U from = make(Op::PARAM, dtype, {}, {v, elements}), to = make(Op::PARAM, dtype, {}, {snapshot, elements});
+        UMap<U> map;
+        map[from] = to;
+        for (U& store : kernels_[k].stores) store = substitute(store, map);
+        U i = make(Op::RANGE, IDX, {index_constant(elements)}, {0, i64(RangeKind::LOOP)});
+        Kernel copy;
+        copy.stores = {
+            make(Op::STORE, VOID,
+                 {make(Op::INDEX, dtype, {to, i}), make(Op::LOAD, dtype, {make(Op::INDEX, dtype, {from, i})}), i})};
+        copy.reads = {v};
+        copy.writes = {snapshot};
+        copy.origin = old.node;
+        values_[size_t(snapshot)].kernel = int(n);
+        v = snapshot;
+        kernels_.push_back(std::move(copy));
+        broken = true;
+        break;
+      }
+    }
+    check(broken, "kernels depend on each other in a cycle without an assignment");
+  }
+}
+
+Schedule Scheduler::emit() {
+  Schedule out;
+  std::vector<int> order = ordered();  // first: it may add values
+  std::vector<i64> memory_of, internal(places_.size(), -1), slots;
+  for (const Value& v : values_) memory_of.push_back(v.memory);
+  for (int number : order) {
+    const Kernel& k = kernels_[size_t(number)];
+    ScheduledKernel s;
+    s.source = source_of(k.origin);
+    slots.clear();
+    if (k.copy) {
+      s.copy = k.copy;
+      s.name = "copy";
+      slots = {values_[size_t(k.writes[0])].memory, values_[size_t(k.reads[0])].memory};
+    } else {
+      s.sink = normalize(make(Op::SINK, VOID, k.stores), memory_of, slots);
+      s.name = kernel_name(s.sink);
+    }
+    for (i64 memory : slots) {
+      const Place& place = places_[size_t(memory)];
+      KernelBuffer b;
+      b.buffer = place.buffer, b.dtype = place.dtype, b.elements = place.elements;
+      if (!place.buffer) {
+        i64& at = internal[size_t(memory)];
+        if (at < 0) at = i64(out.internals.size()), out.internals.push_back({place.dtype, place.elements});
+        b.internal = at;
+      }
+      for (int v : k.writes) b.written |= values_[size_t(v)].memory == memory;
+      for (int v : k.reads) b.read |= values_[size_t(v)].memory == memory;
+      s.buffers.push_back(b);
+    }
+    out.kernels.push_back(std::move(s));
+  }
+  out.outputs = std::move(outputs_);
+  plan_memory(out);
+  return out;
+}
+
+// What has the same elements in the same order as u.
+U same_memory(U u) {
+  while (u->op == Op::DETACH || u->op == Op::AFTER || u->op == Op::CONTIGUOUS || u->op == Op::RESHAPE) u = u->src(0);
+  return u;
+}
+
+Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new_buffer) {
+  order_ = toposort(roots);
+  for (U u : order_)
+    for (U s : u->src()) users_[s]++;
+  for (U u : order_)
+    if (u->op == Op::BUFFER)
+      keep(u);
+    else if (u->op == Op::ASSIGN)
+      keep_assign(u);
+  for (U root : roots) {
+    U base = same_memory(root), plain = root;
+    while (plain->op == Op::DETACH || plain->op == Op::AFTER) plain = plain->src(0);
+    if (plain->op == Op::BUFFER || plain->op == Op::ASSIGN) {
+      outputs_.push_back(assigned_buffer(plain));
+    } else if (const InMemory* m = in_memory_.find(root)) {
+      outputs_.push_back(places_[size_t(values_[size_t(m->number)].memory)].buffer);
+    } else {
+      outputs_.push_back(new_buffer(root));
+      keep(in_memory(base) ? root : base, outputs_.back());
+    }
+  }
+  for (U u : order_) {
+    if (u->op == Op::COPY) keep(u);
+    if ((u->op == Op::COPY || u->op == Op::CONTIGUOUS) && !in_memory(same_memory(u->src(0)))) keep(u->src(0));
+    if (u->op == Op::COPY) keep(u->src(0));
+  }
+  choose();
+  for (U u : order_)
+    if (u->op != Op::BUFFER && in_memory(u)) lower(u);
+  return emit();
+}
+
+}  // namespace
+
+Schedule schedule(std::span<const U> roots, const std::function<U(U)>& new_buffer) {
+  return Scheduler().run(roots, new_buffer);
+}
+
+}  // namespace ingot

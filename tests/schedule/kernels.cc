@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT
+// Which graphs become how many kernels, and that the kernels compute what the graph says.
+#include "tests/schedule/graphs.h"
+
+namespace ingot {
+namespace {
+
+size_t count(std::vector<U> roots) { return run_and_compare(std::move(roots)).kernels.size(); }
+
+TEST(Kernels, Elementwise) {
+  U a = buffer({5, 7}), b = buffer({5, 7});
+  EXPECT_EQ(count({relu(add(mul(a, b), number(2)))}), 1u);
+}
+TEST(Kernels, Movement) {
+  U a = buffer({4, 6});
+  EXPECT_EQ(count({permute(a, {1, 0})}), 1u);
+  EXPECT_EQ(count({reshape(permute(a, {1, 0}), {3, 8})}), 1u);
+  EXPECT_EQ(count({pad(a, {1, 2, 0, 3})}), 1u);
+  EXPECT_EQ(count({pad(add(a, number(1)), {1, 2, 0, 3})}), 1u);
+  EXPECT_EQ(count({flip(shrink(a, {1, 3, 2, 6}), {1, 1})}), 1u);
+  EXPECT_EQ(count({reshape(pad(reshape(a, {24}), {3, 3}), {5, 6})}), 1u);
+}
+TEST(Kernels, Sum) {
+  U a = buffer({6, 10, 4});
+  EXPECT_EQ(count({sum(a, {1})}), 1u);
+  EXPECT_EQ(count({sum(a, {0, 2})}), 1u);
+  EXPECT_EQ(count({sum_all(a)}), 1u);
+}
+TEST(Kernels, Matmul) {
+  U a = buffer({6, 5}), b = buffer({5, 7}), bias = buffer({7});
+  EXPECT_EQ(count({matmul(a, b)}), 1u);
+  EXPECT_EQ(count({relu(add(matmul(a, b), like(reshape(bias, {1, 7}), matmul(a, b))))}), 1u);
+}
+TEST(Kernels, Convolution) {
+  U x = buffer({2, 3, 7, 6}), w = buffer({4, 3, 3, 3}), bias = buffer({4});
+  for (i64 stride : {1, 2})
+    for (i64 padding : {0, 1}) {
+      U y = conv2d(x, w, stride, padding).out;
+      EXPECT_EQ(count({relu(add(y, like(reshape(bias, {1, 4, 1, 1}), y)))}), 1u);
+      U g = buffer(y->shape());
+      EXPECT_EQ(count({conv2d_grad_input(g, x, w, stride, padding)}), 1u);
+      EXPECT_EQ(count({conv2d_grad_weight(g, x, w, stride, padding)}), 1u);
+    }
+}
+TEST(Assign, InPlace) {
+  U a = buffer({8}), b = buffer({8});
+  EXPECT_EQ(count({assign(a, add(a, b))}), 1u);
+}
+TEST(Assign, ShiftReadsElsewhere) {
+  U a = buffer({8});
+  EXPECT_EQ(count({assign(a, shrink(a, {0, 7}), {1, 8})}), 2u);
+  EXPECT_EQ(count({assign(a, shrink(a, {1, 8}), {0, 7})}), 2u);
+  EXPECT_EQ(count({assign(a, flip(a, {1}))}), 2u);
+}
+TEST(Assign, Swap) {
+  U a = buffer({8}), b = buffer({8});
+  EXPECT_EQ(count({assign(a, b), assign(b, a)}), 3u);
+}
+TEST(Assign, OldAndNewInOneValue) {
+  U a = buffer({8});
+  U now = assign(a, add(a, number(1)));
+  run_and_compare({add(mul(now, number(3)), a)});
+}
+TEST(Assign, Chain) {
+  U a = buffer({8}), c = buffer({8});
+  U first = assign(a, add(a, number(1))), second = assign(first, mul(first, c)), third = assign(second, c, {0, 8});
+  run_and_compare({third, add(first, number(2)), add(second, number(1))});
+}
+TEST(Assign, TwoOfOneContentIsAnError) {
+  U a = buffer({8}), c = buffer({8});
+  EXPECT_THROW(schedule(std::vector<U>{assign(a, c), assign(a, number(1))}, [](U u) { return u; }), Error);
+}
+
+}  // namespace
+}  // namespace ingot

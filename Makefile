@@ -24,7 +24,7 @@ all: build  ## (default) libraries, the ingot tool and the tests
 # ---- configuration -----------------------------------------------------------------------------------------------------
 # Targets that neither compile nor need a configuration must work before anything is installed.
 UNCONFIGURED := help lines setup check check-long accept codegen-diff run clean defconfig menuconfig savedefconfig distclean \
-                format golden include-edges uninstall
+                format golden uninstall
 GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out $(UNCONFIGURED),$(GOALS)),)
 -include $(KCONFIG_CONFIG)
@@ -73,13 +73,13 @@ OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
 TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc))))
+TESTS    := $(filter-out bench,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 
 # ---- building ----------------------------------------------------------------------------------------------------------
 .PHONY: build lib tests
-lib: $B/libingot.a $(if $(CONFIG_SHARED),$B/libingot.so) $B/ingot.pc  ## the libraries only
+lib: $B/libingot.a $(if $(CONFIG_SHARED),$B/libingot.so)  ## the libraries only
 build: lib $B/ingot tests
 tests: $(TESTS:%=$B/test_%)  ## the test programs, build/test_<folder>
 
@@ -104,7 +104,76 @@ $B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc tools/$1/*.cc)) $B
 endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
 
+$B/bench_%: $B/tests/bench/%.o $B/libingot.a
+	$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LIBS)
+
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(patsubst %.cc,$B/%.d,$(wildcard tests/*/*.cc))
+
+# ---- installing --------------------------------------------------------------------------------------------------------
+# Headers keep their names from the tree: <ingot/tensor.h> includes "compiler/tensor/tensor.h", found under include/ingot.
+HEADERS := $(wildcard $(addsuffix /*.h,userspace/base userspace/device compiler/uop compiler/isa compiler/text compiler/schedule \
+             compiler/codegen compiler/runtime compiler/tensor)) \
+           $(wildcard userspace/base/*.def compiler/uop/*.def compiler/tensor/*.def compiler/codegen/*.def compiler/runtime/*.def)
+TREE     = $(DESTDIR)$(PREFIX)
+
+.PHONY: install uninstall
+install: lib $B/ingot  ## to DESTDIR and PREFIX (/usr/local): the ingot tool, libraries, headers, pkg-config file, completion
+	install -d $(TREE)/bin $(TREE)/lib/pkgconfig $(TREE)/include/ingot $(TREE)/share/doc/ingot \
+	  $(TREE)/share/bash-completion/completions $(TREE)/share/zsh/site-functions $(TREE)/share/fish/vendor_completions.d
+	install -m 755 $B/ingot $(TREE)/bin/ingot
+	install -m 644 $B/libingot.a $(TREE)/lib
+	$(if $(CONFIG_SHARED),install -m 755 $B/libingot.so $(TREE)/lib/libingot.so.$(VERSION))
+	$(if $(CONFIG_SHARED),ln -sf libingot.so.$(VERSION) $(TREE)/lib/$(SONAME); ln -sf $(SONAME) $(TREE)/lib/libingot.so)
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|' tools/install/ingot.pc.in > $(TREE)/lib/pkgconfig/ingot.pc
+	for h in $(HEADERS); do install -D -m 644 $$h $(TREE)/include/ingot/$$h || exit 1; done
+	install -m 644 tools/install/tensor.h $(TREE)/include/ingot/tensor.h
+	install -m 644 LICENSE README.md $(TREE)/share/doc/ingot
+	$(if $(CONFIG_TOOL_COMPLETION),$B/ingot completion bash > $(TREE)/share/bash-completion/completions/ingot; \
+	  $B/ingot completion zsh > $(TREE)/share/zsh/site-functions/_ingot; \
+	  $B/ingot completion fish > $(TREE)/share/fish/vendor_completions.d/ingot.fish)
+uninstall:      ## from DESTDIR and PREFIX
+	rm -rf $(TREE)/include/ingot $(TREE)/share/doc/ingot
+	rm -f $(TREE)/bin/ingot $(TREE)/lib/libingot.a $(TREE)/lib/libingot.so* $(TREE)/lib/pkgconfig/ingot.pc \
+	  $(TREE)/share/bash-completion/completions/ingot $(TREE)/share/zsh/site-functions/_ingot \
+	  $(TREE)/share/fish/vendor_completions.d/ingot.fish
+
+# ---- running -----------------------------------------------------------------------------------------------------------
+.PHONY: setup run
+setup:          ## install the packages that are missing (apt; prints the command if you may not)
+	@tools/install/setup.sh check
+# Context variables on the command line (make run DEV=REF DEBUG=2) reach the tool through the environment.
+run:            ## train a convnet on MNIST; STEPS=N, DEV=, DEBUG= and the other variables of `ingot help env` pass through
+	@tools/install/setup.sh build
+	@$(MAKE) --no-print-directory -j$J -s $B/ingot
+	@$B/ingot train mnist $(if $(STEPS),--steps $(STEPS)) $(ARGS)
+
+# ---- checking ----------------------------------------------------------------------------------------------------------
+.PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff
+check:          ## what every change must pass; the last line counts. STEPS="source format gcc tests ..." runs some steps
+	@tools/install/setup.sh check
+	@J=$J $(PYTHON) tools/check/check.py $(STEPS)
+check-long:     ## every promise at full size: check, the long tests, all acceptance rows
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory ulp fuzz N=100000
+	@$(MAKE) --no-print-directory accept
+accept:         ## a table: each promise, what was measured, the verdict
+	@tools/install/setup.sh check
+	@$(MAKE) --no-print-directory -j$J -s build
+	@B=$B $(PYTHON) tools/check/accept.py $(ROWS)
+lines:          ## code lines per folder; fails above the walls
+	@$(PYTHON) tools/check/source.py lines
+format:         ## clang-format everything
+	@git ls-files '*.cc' '*.h' | grep -v ^kmod/ | xargs clang-format-14 -i
+codegen-diff:   ## compare the bytes of a fixed set of kernels: OLD=commit (default HEAD) with the working tree, or NEW=commit
+	@J=$J $(PYTHON) tools/check/codegen_diff.py $(or $(OLD),HEAD) $(NEW)
+golden:         ## write the golden files anew (needs llvm-19 for the instruction sets); review the diff like code
+	@for s in tests/*/golden.py tests/*/golden.sh; do [ ! -x $$s ] || { echo $$s; $$s || exit 1; }; done
+ulp: $B/ingot   ## error of the math functions over all float32 inputs
+	$B/ingot ulp --all
+fuzz: $B/test_ops  ## N random graphs (default 2000) from SEED
+	INGOT_FUZZ_GRAPHS=$(or $N,2000) INGOT_FUZZ_SEED=$(or $(SEED),0) $B/test_ops --gtest_filter='*Fuzz*'
+bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.cc))  ## measure kernels and replay
+	@for b in $(filter $B/bench_%,$^); do echo $$b; $$b || exit 1; done
 
 .PHONY: help
 help:           ## this list

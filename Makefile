@@ -149,9 +149,9 @@ run:            ## train a convnet on MNIST; STEPS=N, DEV=, DEBUG= and the other
 
 # ---- checking ----------------------------------------------------------------------------------------------------------
 .PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff
-check:          ## what every change must pass; the last line counts. STEPS="source format gcc tests ..." runs some steps
+check:          ## what every change must pass; the last line counts. ONLY="source format tests" runs some steps
 	@tools/install/setup.sh check
-	@J=$J $(PYTHON) tools/check/check.py $(STEPS)
+	@J=$J $(PYTHON) tools/check/check.py $(ONLY)
 check-long:     ## every promise at full size: check, the long tests, all acceptance rows
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory ulp fuzz N=100000
@@ -177,7 +177,7 @@ bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.
 
 .PHONY: help
 help:           ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | column -t -s '|'
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F "|" "{ printf \"%-15s%s\\n\", \$$1, \$$2 }"
 
 .PHONY: clean distclean
 clean:          ## remove what was built

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// The command: `ingot SUBCOMMAND [arguments]`, in the manner of git. The subcommands are the rows of tools.def; one that this
-// build was configured without is still known, so that the message can name its Kconfig symbol. This is the one place where
-// the tools catch exceptions: 0 done, 1 failed, 2 wrong usage.
+// The command: `ingot SUBCOMMAND [arguments]`, in the manner of git. The subcommands are the rows of tools.def; one
+// that this build was configured without is still known, so that the message can name its Kconfig symbol. This is the
+// one place where the tools catch exceptions: 0 done, 1 failed, 2 wrong usage.
 #include <unistd.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Options of a subcommand, declared where they are read (see tools.h). Each call takes its own arguments out of the list and
-// adds its line to the help; rest() finds what nobody took. So help text, parsing and checking cannot disagree.
+// Options of a subcommand, declared where they are read (see tools.h). Each call takes its own arguments out of the
+// list and adds its line to the help; rest() finds what nobody took. So help text, parsing and checking cannot
+// disagree.
 #include <unistd.h>
 
 #include <cstdio>
@@ -92,9 +93,11 @@ double Options::real(std::string_view name, double default_value, std::string_vi
   return text ? parse_number<double>(command_, name, *text) : default_value;
 }
 
-std::vector<std::string_view> Options::rest(std::string_view operands, std::string_view doc, size_t least, size_t most) {
+std::vector<std::string_view> Options::rest(std::string_view operands, std::string_view doc, size_t least,
+                                            size_t most) {
   const bool variables = !context_rows().empty();
-  std::string usage = str("usage: ", command_, help_.empty() ? "" : " [options]", operands.empty() ? "" : " ", operands);
+  std::string usage =
+      str("usage: ", command_, help_.empty() ? "" : " [options]", operands.empty() ? "" : " ", operands);
   if (help_wanted_) {
     printf("%s\n%.*s\n", usage.c_str(), int(doc.size()), doc.data());
     if (!help_.empty()) printf("\n%s\n%s", bold("Options").c_str(), help_.c_str());

@@ -177,7 +177,7 @@ bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.
 
 .PHONY: help
 help:           ## this list
-	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F "|" "{ printf \"%-15s%s\\n\", \$$1, \$$2 }"
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F "|" "{ printf \"%-16s%s\\n\", \$$1, \$$2 }"
 
 .PHONY: clean distclean
 clean:          ## remove what was built

@@ -15,6 +15,7 @@
 #include "compiler/runtime/runtime.h"
 
 namespace ingot {
+__attribute__((weak)) Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 namespace {
 
 constexpr u32 format_version = 1;

@@ -14,6 +14,7 @@
 #include "compiler/runtime/runtime.h"
 
 namespace ingot {
+__attribute__((weak)) std::string annotate(const Program&);
 namespace {
 
 bool colour() {

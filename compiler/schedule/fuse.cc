@@ -33,6 +33,8 @@ struct Kernel {
   U copy = nullptr;
 };
 
+struct Cost;
+
 class Scheduler {
  public:
   Schedule run(std::span<const U> roots, const std::function<U(U)>& new_buffer);
@@ -43,14 +45,26 @@ class Scheduler {
   i64 add_place(U buffer, DType dtype, i64 elements);
   void keep(U u, U buffer = nullptr);  // u lives in memory
   void keep_assign(U u);
+  void keep_below(U u);
   void choose();
+  Cost cost(U u, int limit);
   void lower(U u);
   void lower_store(U u, int target, U computed_node, bool forced);
   std::vector<int> ordered();
   Schedule emit();
 
+  struct Use;
+  struct State {
+    bool pending = false;  // computing it runs a reduction
+    bool plain = false;    // it is a reduction, moved
+    i64 reduce = 0;        // whose op this is
+    i64 trips = 0;         // how long the reduction is
+    int operations = 0, loads = 0;
+  };
   std::vector<U> order_;
   UMap<int> users_;
+  UMap<State> state_;
+  UMap<bool> cost_seen_;
   UMap<InMemory> in_memory_;
   std::vector<Value> values_;
   std::vector<Place> places_;
@@ -97,10 +111,173 @@ void Scheduler::keep_assign(U u) {
   values_[size_t(old)].overwritten = now;
 }
 
-void Scheduler::choose() {
-  for (U u : order_)
-    if (u->op == Op::REDUCE_AXIS) keep(u);
+// ---- what lives in memory
+// ---------------------------------------------------------------------------------------------
+
+int op_cost(U u) {
+  switch (u->op) {
+    case Op::CAST:
+      return u->dtype.is_float() && u->src(0)->dtype.is_float() && u->dtype.bits() > u->src(0)->dtype.bits() ? 0 : 1;
+    case Op::RECIP:
+    case Op::SQRT:
+    case Op::RSQRT:
+    case Op::FDIV:
+    case Op::IDIV:
+    case Op::MOD: return 4;
+    case Op::EXP2:
+    case Op::LOG2:
+    case Op::EXP:
+    case Op::LOG:
+    case Op::SIN:
+    case Op::COS:
+    case Op::TAN:
+    case Op::TANH:
+    case Op::ERF:
+    case Op::POW: return 10;
+    default: return 1;
+  }
 }
+
+// Operations and loads to compute one element of u from memory; counting stops at the limit.
+struct Cost {
+  int operations = 0, loads = 0;
+};
+Cost Scheduler::cost(U root, int limit) {
+  Cost total;
+  cost_seen_.clear();
+  for (std::vector<U> work{root}; !work.empty() && total.operations <= limit;) {
+    U u = work.back();
+    work.pop_back();
+    if (u->op == Op::CONST || cost_seen_.contains(u)) continue;
+    cost_seen_[u] = true;
+    if (in_memory(u)) {
+      total.loads++;
+      continue;
+    }
+    if (has(u->op, ALU)) total.operations += op_cost(u);
+    for (U s : u->src()) work.push_back(s);
+  }
+  return total;
+}
+
+// How often an element is asked for where its users end: at a REDUCE, or in memory. Padding asks for nothing new.
+struct Scheduler::Use {
+  double growth = 1;
+  bool reduced = false;  // the path with that growth ends in a REDUCE
+};
+double growth_through(U user, U source) {
+  switch (user->op) {
+    case Op::EXPAND:
+    case Op::WINDOW:
+    case Op::SHRINK:
+    case Op::GATHER: return double(user->elements()) / double(std::max<i64>(1, source->elements()));
+    default: return 1;
+  }
+}
+
+// u is computed once, into memory. Movement ops that make no smaller tensor are left to the readers.
+void Scheduler::keep_below(U u) {
+  for (;; u = u->src(0)) {
+    State& state = *state_.find(u);
+    state.pending = state.plain = false;
+    bool free = u->op == Op::DETACH || u->op == Op::AFTER || u->op == Op::CONTIGUOUS ||
+                (has(u->op, MOVEMENT) && u->src(0)->elements() <= u->elements());
+    if (in_memory(u) || u->op == Op::CONST) return;
+    if (!free) break;
+  }
+  keep(u);
+}
+
+void Scheduler::choose() {
+  constexpr int too_many_operations = 512, too_many_loads = 24;
+  UMap<Use> uses;
+  for (size_t i = order_.size(); i-- > 0;) {
+    U u = order_[i];
+    const Use* known = uses.find(u);
+    Use use = known && !in_memory(u) ? *known : Use{};
+    for (U s : u->src()) {
+      Use through{use.growth * growth_through(u, s), use.reduced};
+      if (u->op == Op::REDUCE_AXIS) through = {1, true};
+      Use& at = uses[s];
+      if (through.growth > at.growth || (through.growth == at.growth && through.reduced)) at = through;
+    }
+  }
+  for (U u : order_) {
+    State& state = state_[u];
+    auto pending = [&](U s) { return state_.find(s)->pending; };
+    switch (u->op) {
+      case Op::EXPAND: {
+        U s = u->src(0);
+        if (pending(s)) {
+          keep_below(s);
+        } else if (u->elements() > s->elements() && s->elements() > 1) {
+          Use* use = uses.find(u);
+          double growth = (use ? use->growth : 1) * growth_through(u, s);
+          int worth = use && use->reduced && growth >= 4 ? 1 : growth >= 2 ? 10 : too_many_operations;
+          Cost c = cost(s, worth);
+          if (c.operations >= worth && c.loads) keep_below(s);
+        }
+        break;
+      }
+      case Op::GATHER:
+        for (U s : u->src())
+          if (pending(s)) keep_below(s);
+        break;
+      case Op::REDUCE_AXIS: {
+        U s = u->src(0);
+        const State& inner = *state_.find(s);
+        bool small = s->elements() <= 256 * u->elements();
+        if (inner.pending && !(inner.plain && inner.reduce == u->arg(0) && small)) keep_below(s);
+        break;
+      }
+      default:
+        if (has(u->op, ALU)) {
+          U chosen =
+              nullptr;  // one reduction a kernel: the longest stays, unless it is a scalar that all elements share
+          for (U s : u->src()) {
+            if (!pending(s)) continue;
+            if (s->elements() < u->elements()) {
+              keep_below(s);
+            } else if (!chosen || chosen == s) {
+              chosen = s;
+            } else {
+              bool longer = state_.find(s)->trips > state_.find(chosen)->trips;
+              keep_below(longer ? chosen : s);
+              if (longer) chosen = s;
+            }
+          }
+        }
+    }
+    for (U s : u->src()) {
+      const State& from = *state_.find(s);
+      state.pending |= from.pending, state.trips = std::max(state.trips, from.trips);
+      state.operations = std::min(state.operations + (s->op == Op::CONST ? 0 : from.operations), 1 << 20);
+      state.loads = std::min(state.loads + from.loads, 1 << 20);
+    }
+    if (u->op == Op::REDUCE_AXIS) {
+      state.pending = state.plain = true, state.reduce = u->arg(0);
+      state.trips = u->src(0)->elements() / std::max<i64>(1, u->elements()) * std::max<i64>(1, state.trips);
+    } else if (has(u->op, MOVEMENT) || u->op == Op::DETACH) {
+      state.plain = state_.find(u->src(0))->plain, state.reduce = state_.find(u->src(0))->reduce;
+    } else if (has(u->op, ALU)) {
+      state.operations += op_cost(u);
+    }
+    if (!in_memory(u)) {
+      if (state.pending && users_[u] > 1) keep_below(u);
+      if (state.operations > too_many_operations || state.loads > too_many_loads) {  // sums count shared sources twice
+        Cost exact = cost(u, too_many_operations);
+        if (exact.operations > too_many_operations || exact.loads > too_many_loads)
+          keep_below(u);
+        else
+          state.operations = exact.operations, state.loads = exact.loads;
+      }
+    }
+    if (in_memory(u)) state.pending = state.plain = false, state.operations = 0, state.loads = 1, state.trips = 0;
+  }
+}
+
+// ---- lowering
+// ------------------------------------------------------------------------------------------------------------
 
 // The STORE of `node` (computed even if it is in memory, when forced) into the value `target`, for the tensor node u.
 void Scheduler::lower_store(U u, int target, U node, bool forced) {
@@ -278,7 +455,8 @@ U same_memory(U u) {
 Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new_buffer) {
   order_ = toposort(roots);
   for (U u : order_)
-    for (U s : u->src()) users_[s]++;
+    for (size_t i = 0; i < u->nsrc; i++)
+      if (std::ranges::find(u->src().first(i), u->src(int(i))) == u->src().begin() + i64(i)) users_[u->src(int(i))]++;
   for (U u : order_)
     if (u->op == Op::BUFFER)
       keep(u);

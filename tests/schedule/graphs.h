@@ -26,13 +26,17 @@ inline U buffer(std::initializer_list<i64> shape, DType dtype = F32) {
 }
 inline U move(Op op, U x, const Shape& arg) { return make(op, x->dtype, std::span<const U>(&x, 1), arg); }
 inline U reshape(U x, const Shape& shape) { return move(Op::RESHAPE, x, shape); }
-inline U expand(U x, const Shape& shape) { return x->shape().size() == shape.size() && std::ranges::equal(x->shape(), shape) ? x : move(Op::EXPAND, x, shape); }
+inline U expand(U x, const Shape& shape) {
+  return x->shape().size() == shape.size() && std::ranges::equal(x->shape(), shape) ? x : move(Op::EXPAND, x, shape);
+}
 inline U permute(U x, const Shape& order) { return move(Op::PERMUTE, x, order); }
 inline U pad(U x, const Shape& both) { return move(Op::PAD, x, both); }
 inline U shrink(U x, const Shape& both) { return move(Op::SHRINK, x, both); }
 inline U flip(U x, const Shape& axes) { return move(Op::FLIP, x, axes); }
 inline U contiguous(U x) { return make(Op::CONTIGUOUS, x->dtype, {x}); }
-inline U assign(U b, U value, std::initializer_list<i64> arg = {}) { return make(Op::ASSIGN, b->dtype, {b, value}, arg); }
+inline U assign(U b, U value, std::initializer_list<i64> arg = {}) {
+  return make(Op::ASSIGN, b->dtype, {b, value}, arg);
+}
 inline U number(double v, DType dtype = F32) { return constant_float(dtype, v); }
 inline U reduce(Op op, U x, const Shape& axes) {
   Shape arg{i64(op)};
@@ -87,16 +91,19 @@ inline Conv conv2d(U x, U w, i64 stride = 1, i64 padding = 0) {
 }
 // The two gradients of conv2d(x, w).out by the chain rule; g has the shape of the output.
 inline U conv2d_grad_input(U g, U x, U w, i64 stride = 1, i64 padding = 0) {
-  i64 n = x->dims[0], co = w->dims[0], ci = w->dims[1], kh = w->dims[2], kw = w->dims[3], oh = g->dims[2], ow = g->dims[3];
+  i64 n = x->dims[0], co = w->dims[0], ci = w->dims[1], kh = w->dims[2], kw = w->dims[3], oh = g->dims[2],
+      ow = g->dims[3];
   Shape full{n, co, ci, oh, kh, ow, kw};
   U p = mul(expand(reshape(g, {n, co, 1, oh, 1, ow, 1}), full), expand(reshape(w, {1, co, ci, 1, kh, 1, kw}), full));
-  U d = windows_back(reshape(sum(p, {1}), {n, ci, oh, kh, ow, kw}), x->dims[2] + 2 * padding, x->dims[3] + 2 * padding, stride);
+  U d = windows_back(reshape(sum(p, {1}), {n, ci, oh, kh, ow, kw}), x->dims[2] + 2 * padding, x->dims[3] + 2 * padding,
+                     stride);
   if (!padding) return d;
   return shrink(d, {0, n, 0, ci, padding, padding + x->dims[2], padding, padding + x->dims[3]});
 }
 inline U conv2d_grad_weight(U g, U x, U w, i64 stride = 1, i64 padding = 0) {
   if (padding) x = pad(x, {0, 0, 0, 0, padding, padding, padding, padding});
-  i64 n = x->dims[0], co = w->dims[0], ci = w->dims[1], kh = w->dims[2], kw = w->dims[3], oh = g->dims[2], ow = g->dims[3];
+  i64 n = x->dims[0], co = w->dims[0], ci = w->dims[1], kh = w->dims[2], kw = w->dims[3], oh = g->dims[2],
+      ow = g->dims[3];
   Shape full{n, co, ci, oh, kh, ow, kw};
   U v = expand(reshape(windows(x, kh, kw, stride), {n, 1, ci, oh, kh, ow, kw}), full);
   U p = mul(v, expand(reshape(g, {n, co, 1, oh, 1, ow, 1}), full));
@@ -146,7 +153,8 @@ inline Schedule run_and_compare(std::vector<U> roots, World world = World(7)) {
         m = {plan.data() + s.internals[size_t(b.internal)].offset, b.elements};
       } else {
         m = actual.memory(b.buffer);
-        if (b.written && !b.read && !world.bytes.contains(b.buffer)) std::fill_n(static_cast<u8*>(m.data), b.elements * b.dtype.bytes(), 0xEE);
+        if (b.written && !b.read && !world.bytes.contains(b.buffer))
+          std::fill_n(static_cast<u8*>(m.data), b.elements * b.dtype.bytes(), 0xEE);
       }
       params.push_back(m);
     }

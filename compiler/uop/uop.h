@@ -417,8 +417,9 @@ std::vector<u8> evaluate(U tensor, const std::function<Memory(U)>& memory_of);
 void evaluate_kernel(U sink, std::span<const Memory> params);
 
 // ---- simplify.cc, divmod.cc: algebra ---------------------------------------------------------------------------------
-extern const RuleSpan index_rules, wrapping_rules, float_exact_rules, float_fast_rules, logic_rules, structure_rules;
-const RuleList& symbolic();       // index + wrapping + float exact + logic + structure: always true
+extern const RuleSpan index_rules, divmod_rules, wrapping_rules, float_exact_rules, float_fast_rules, conjunction_rules,
+    logic_rules, structure_rules;
+const RuleList& symbolic();       // all of them but float_fast_rules: always true
 U simplify(U u);                  // rewrite(u, symbolic())
 bool always(U condition);         // proven true from bounds
 bool never(U condition);
@@ -427,6 +428,8 @@ Bounds bounds_of(Op op, DType dtype, std::span<const U> src, std::span<const i64
 
 // ---- spec.cc: what a legal graph is ------------------------------------------------------------------------------------
 enum class Stage : u8 { TENSOR, KERNEL, EXPANDED };
+// Why make() must not be called with these; empty if it may. Says nothing about stages.
+std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<const i64> arg);
 void check_spec(U root, Stage stage, std::string_view after_pass);  // Error names the node and the rule it breaks
 
 // ---- print.cc ----------------------------------------------------------------------------------------------------------

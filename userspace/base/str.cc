@@ -79,7 +79,7 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 
 std::string closest(std::string_view word, std::span<const std::string_view> known) {
   std::string_view best;
-  size_t least = std::max<size_t>(1, word.size() / 3) + 1;
+  size_t least = std::max<size_t>(1, word.size() * 2 / 5) + 1;
   for (std::string_view k : known)
     if (size_t d = distance(word, k); d < least) least = d, best = k;
   return std::string(best);

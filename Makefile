@@ -105,7 +105,7 @@ endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
 
 $B/bench_%: $B/tests/bench/%.o $B/libingot.a
-	$(CXX) $(LDFLAGS) -o $@ $^ -lbenchmark $(LIBS)
+	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(patsubst %.cc,$B/%.d,$(wildcard tests/*/*.cc))
 

@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""`make accept`: a table of promises: what was promised, what was measured here and now, the verdict.
+
+A promise is a function with @promise(name, what is promised). It returns the measured value as text and whether it holds: True,
+False, or None when this machine or this build cannot measure it; then the text says why. Nothing is typed in: each value comes
+from running the command that the function runs.
+    accept.py [name...]    these rows, or all
+"""
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+B = os.environ.get("B", "build")
+sys.path.insert(0, os.path.join(ROOT, "tools", "check"))
+import source  # noqa: E402
+
+PROMISES = []
+
+
+def promise(name, text):
+    def register(function):
+        PROMISES.append((name, text, function))
+        return function
+    return register
+
+
+def run(*command, **environment):
+    env = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "DEBUG", "DEV", "ROWS")}
+    result = subprocess.run(command, cwd=ROOT, env={**env, **environment}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            check=False)
+    if result.returncode:
+        raise RuntimeError(f"{' '.join(command)}: status {result.returncode}: {(result.stderr or result.stdout).strip()[-300:]}")
+    return result.stdout
+
+
+def make(*arguments):
+    return run("make", "--no-print-directory", *arguments)
+
+
+def process_ms(program, *arguments, runs=30, **environment):
+    """Median wall time of a whole process, from before it is spawned until it is reaped."""
+    times = []
+    env = {**os.environ, **environment}
+    null = [(os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)]
+    for _ in range(runs):
+        start = time.perf_counter()
+        pid = os.posix_spawn(program, [program, *arguments], env, file_actions=null)
+        status = os.waitpid(pid, 0)[1]
+        times.append((time.perf_counter() - start) * 1e3)
+        if status:
+            raise RuntimeError(f"{program}: status {status}")
+    return statistics.median(times)
+
+
+def bench(name):
+    make("-s", f"B={B}", f"{B}/bench_{name}")
+    return os.path.join(ROOT, B, "bench_" + name)
+
+
+def gtest(binary, pattern, **environment):
+    """Runs some tests; (passed, failed, skipped)."""
+    make("-s", "-j2", f"B={B}", f"{B}/test_{binary}")
+    with tempfile.TemporaryDirectory() as folder:
+        report = os.path.join(folder, "report.json")
+        env = {**os.environ, **environment}
+        subprocess.run([os.path.join(ROOT, B, "test_" + binary), f"--gtest_filter={pattern}", f"--gtest_output=json:{report}"], cwd=ROOT,
+                       env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        try:
+            with open(report, encoding="utf-8") as f:
+                cases = [c for s in json.load(f)["testsuites"] for c in s["testsuite"] if c["status"] == "RUN"]
+        except OSError:
+            return 0, 1, 0
+    failed = sum(1 for c in cases if c.get("failures"))
+    skipped = sum(1 for c in cases if c.get("result") == "SKIPPED")
+    return len(cases) - failed - skipped, failed, skipped
+
+
+def tests_pass(binary, pattern, **environment):
+    passed, failed, skipped = gtest(binary, pattern, **environment)
+    if not passed and not failed:
+        return f"no test {pattern}" + (f", {skipped} skipped" if skipped else ""), None
+    return f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""), not failed
+
+
+# ---- the project itself ------------------------------------------------------------------------------------------------------
+@promise("build", "a full build takes under 3 minutes on 2 cores")
+def full_build():
+    folder = tempfile.mkdtemp(prefix="build_", dir=os.path.join(ROOT, B))
+    try:
+        start = time.monotonic()
+        # A compiler cache would measure the cache.
+        make("-s", "-j2", f"B={folder}", "CXX=g++", "all")
+        seconds = time.monotonic() - start
+    finally:
+        shutil.rmtree(folder)
+    return f"{seconds:.0f} s with -j2 on {os.cpu_count()} cores", seconds < 180
+
+
+@promise("one-object", "touching one .cc compiles one object")
+def one_object():
+    make("-s", "-j2", f"B={B}", "all")
+    os.utime(os.path.join(ROOT, "compiler/uop/rewrite.cc"))
+    objects = re.findall(r" -c (\S+)", make("-j2", f"B={B}", "all"))
+    return f"{len(objects)} compiled: {' '.join(objects)}", objects == ["compiler/uop/rewrite.cc"]
+
+
+@promise("off", "what is switched off is not compiled")
+def switched_off():
+    folder = tempfile.mkdtemp(prefix="off_", dir=os.path.join(ROOT, B))
+    config = os.path.join(folder, "config")
+    try:
+        make("-s", f"KCONFIG_CONFIG={config}", "defconfig")
+        with open(config, encoding="utf-8") as f:
+            text = f.read()
+        off = ["TOOL_TRAIN", "TOOL_ULP"]
+        for symbol in off:
+            text = text.replace(f"CONFIG_{symbol}=y", f"# CONFIG_{symbol} is not set")
+        with open(config, "w", encoding="utf-8") as f:
+            f.write(text)
+        planned = re.findall(r" -c (\S+)", make("-n", f"B={folder}", f"KCONFIG_CONFIG={config}", f"{folder}/ingot"))
+    finally:
+        shutil.rmtree(folder)
+    extra = [f for f in planned if f.startswith(("tools/train", "tools/ulp"))]
+    return f"train and ulp off: {len(planned)} objects, of them {len(extra)} of theirs", bool(planned) and not extra
+
+
+@promise("lines", "userspace and compiler under 25,000 code lines, kmod under 2,500")
+def lines():
+    tree = source.Tree(ROOT)
+    counts = source.count_lines(tree)
+    main = sum(n for f, n in counts.items() if f.startswith(("userspace", "compiler")))
+    return f"{main:,} and {counts.get('kmod', 0):,}", not list(source.check_walls(tree))
+
+
+# ---- quick -------------------------------------------------------------------------------------------------------------------
+@promise("start", "cold, process start to the first result of a small tensor sum: 3 ms or less")
+def first_sum():
+    program = bench("first_sum")
+    folder = tempfile.mkdtemp()
+    try:
+        times = []
+        for i in range(15):  # a cache folder that does not exist yet each time: the kernel is compiled
+            times.append(process_ms(program, runs=1, XDG_CACHE_HOME=os.path.join(folder, str(i))))
+        cold = statistics.median(times)
+        warm = process_ms(program, XDG_CACHE_HOME=os.path.join(folder, "0"))
+    finally:
+        shutil.rmtree(folder)
+    return f"{cold:.2f} ms with no kernel cache, {warm:.2f} ms with one", cold <= 3
+
+
+@promise("version", "`ingot version` starts and ends in 3 ms")
+def version():
+    ms = process_ms(os.path.join(ROOT, B, "ingot"), "version")
+    return f"{ms:.2f} ms", ms <= 3
+
+
+def main(wanted):
+    rows = [p for p in PROMISES if not wanted or p[0] in wanted]
+    if not rows:
+        print(f"accept: no such row; there are: {' '.join(p[0] for p in PROMISES)}")
+        return 2
+    verdicts = {True: "holds", False: "FAILS", None: "open"}
+    failed = 0
+    print(f"{'':10} {'promise':72} | {'measured':56} | verdict")
+    for name, text, function in rows:
+        try:
+            measured, holds = function()
+        except Exception as e:  # a row that cannot be measured must not hide the others
+            measured, holds = f"{type(e).__name__}: {e}".replace("\n", " ")[:300], False
+        failed += holds is False
+        print(f"{name:10} {text:72} | {measured:56} | {verdicts[holds]}", flush=True)
+    print(f"{failed} of {len(rows)} promises do not hold")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

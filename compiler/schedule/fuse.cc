@@ -20,6 +20,7 @@ struct Value {
   i64 memory = -1;
   int kernel = -1;       // that writes it; -1: an input
   int overwritten = -1;  // the value that follows in the same memory
+  int previous = -1;     // the value it overwrites
 };
 struct Place {         // one memory
   U buffer = nullptr;  // nullptr: internal
@@ -31,6 +32,10 @@ struct Kernel {
   std::vector<int> reads, writes;  // values
   U origin = nullptr;              // the tensor node it is named for
   U copy = nullptr;
+  // summarize():
+  U loops = nullptr;  // SINK of the LOOP ranges
+  std::vector<U> reduce_ranges, loads;
+  size_t nodes = 0;
 };
 
 struct Cost;
@@ -50,6 +55,14 @@ class Scheduler {
   Cost cost(U u, int limit);
   void lower(U u);
   void lower_store(U u, int target, U computed_node, bool forced);
+  int value_of(U access) const { return int(access->src(0)->src(0)->arg(0)); }  // of a LOAD or STORE
+  void summarize(Kernel&);
+  template <class F>
+  void each_before(const Kernel&, F);
+  bool path_between(int from, int to);
+  bool order_in_place(std::vector<U>& stores) const;
+  bool merge(int j, int k);
+  void merge_all();
   std::vector<int> ordered();
   Schedule emit();
 
@@ -70,6 +83,7 @@ class Scheduler {
   std::vector<Place> places_;
   UMap<i64> place_of_buffer_;
   std::vector<Kernel> kernels_;
+  std::vector<std::vector<int>> readers_;  // by value: kernels
   std::vector<U> outputs_;
 };
 
@@ -108,7 +122,7 @@ void Scheduler::keep_assign(U u) {
   if (values_[size_t(old)].overwritten >= 0)
     throw Error("assign: two assignments of buffer ", buffer->arg(0), " of shape ", buffer->shape(),
                 " replace the same content; make one the target of the other so that their order is known");
-  values_[size_t(old)].overwritten = now;
+  values_[size_t(old)].overwritten = now, values_[size_t(now)].previous = old;
 }
 
 // ---- what lives in memory
@@ -346,6 +360,180 @@ void Scheduler::lower(U u) {
   lower_store(u, target, value, false);
 }
 
+// ---- several stores in one kernel -----------------------------------------------------------------------------------
+
+void Scheduler::summarize(Kernel& k) {
+  k.reads.clear(), k.writes.clear(), k.loads.clear(), k.reduce_ranges.clear();
+  std::vector<U> order = toposort(k.stores);
+  k.nodes = order.size();
+  for (U u : order)
+    if (u->op == Op::LOAD) {
+      int v = value_of(u);
+      k.loads.push_back(u);
+      if (std::ranges::find(k.reads, v) == k.reads.end()) k.reads.push_back(v);
+    } else if (u->op == Op::RANGE && u->range_kind() == RangeKind::REDUCE) {
+      k.reduce_ranges.push_back(u);
+    }
+  for (U store : k.stores) k.writes.push_back(value_of(store));
+  k.loops = make(Op::SINK, VOID, k.stores[0]->src().subspan(2));
+}
+
+// Calls f with every kernel that must run before k.
+template <class F>
+void Scheduler::each_before(const Kernel& k, F f) {
+  for (int v : k.reads)
+    if (int p = values_[size_t(v)].kernel; p >= 0) f(p);
+  for (int w : k.writes) {
+    int old = values_[size_t(w)].previous;
+    if (old < 0) continue;
+    if (int p = values_[size_t(old)].kernel; p >= 0) f(p);
+    for (int reader : readers_[size_t(old)]) f(reader);
+  }
+}
+
+// Is there a way from kernel `from` to `to` through a third one? A long search answers yes.
+bool Scheduler::path_between(int from, int to) {
+  std::vector<int> work;
+  std::vector<bool> seen(kernels_.size());
+  size_t visited = 0;
+  bool found = false;
+  auto visit = [&](int p, bool direct) {
+    if (p == from) found |= !direct;
+    if (p == from || p == to || seen[size_t(p)]) return;
+    seen[size_t(p)] = true;
+    work.push_back(p);
+  };
+  each_before(kernels_[size_t(to)], [&](int p) { visit(p, true); });
+  while (!work.empty() && !found) {
+    if (++visited > 1000) return true;
+    int k = work.back();
+    work.pop_back();
+    each_before(kernels_[size_t(k)], [&](int p) { visit(p, false); });
+  }
+  return found;
+}
+
+// Puts the stores in an order in which they may run in one loop or one after the other: what loads a content goes
+// before what overwrites it, and loads only the element that is stored. False if there is none.
+bool Scheduler::order_in_place(std::vector<U>& stores) const {
+  size_t n = stores.size();
+  std::vector<u32> first(n);  // bits: stores that go before
+  for (size_t i = 0; i < n; i++) {
+    int old = values_[size_t(value_of(stores[i]))].previous;
+    if (old < 0) continue;
+    for (size_t j = 0; j < n; j++) {
+      if (value_of(stores[j]) == old) first[i] |= 1u << j;
+      for (U u : toposort(stores[j]->src(1))) {
+        if (u->op != Op::LOAD || value_of(u) != old) continue;
+        if (u->src(0)->src(1) != stores[i]->src(0)->src(1)) return false;
+        if (i != j) first[i] |= 1u << j;
+      }
+    }
+  }
+  std::vector<U> out;
+  for (u32 done = 0; out.size() < n;) {
+    size_t i = 0;
+    while (i < n && ((done >> i & 1) || (first[i] & ~done))) i++;
+    if (i == n) return false;
+    done |= 1u << i;
+    out.push_back(stores[i]);
+  }
+  stores = std::move(out);
+  return true;
+}
+
+// Makes kernel k part of kernel j, if that is legal and no loss: k reads j's results where j stores them, or both read
+// the same.
+bool Scheduler::merge(int j_number, int k_number) {
+  constexpr size_t most_stores = 8, most_nodes = 1500;
+  constexpr i64 small = 4096;
+  Kernel &j = kernels_[size_t(j_number)], &k = kernels_[size_t(k_number)];
+  if (j.loops != k.loops || j.stores.size() + k.stores.size() > most_stores || j.nodes + k.nodes > most_nodes)
+    return false;
+  UMap<U> forwarded;
+  bool shared = false;
+  for (U load : k.loads) {
+    int v = value_of(load);
+    for (U store : j.stores)
+      if (value_of(store) == v) {
+        if (load->src(0)->nsrc == 3 || load->src(0)->src(1) != store->src(0)->src(1)) return false;
+        forwarded[load] = store->src(1);
+      }
+    if (values_[size_t(v)].kernel != j_number && std::ranges::find(j.loads, load) != j.loads.end()) {
+      i64 iterations = 1;
+      for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
+      shared |= !j.reduce_ranges.empty() || load->src(0)->src(0)->arg(1) >= iterations;
+    }
+  }
+  if (forwarded.size()) {
+    if (!k.reduce_ranges.empty()) return false;
+  } else {
+    i64 iterations = 1;
+    for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
+    if (j.reduce_ranges != k.reduce_ranges || !(shared || (iterations <= small && j.reduce_ranges.empty())))
+      return false;
+  }
+  if (path_between(j_number, k_number) || path_between(k_number, j_number)) return false;
+  std::vector<U> stores = j.stores;
+  for (U store : k.stores) stores.push_back(forwarded.size() ? substitute(store, forwarded) : store);
+  if (!order_in_place(stores)) return false;
+
+  for (int v : j.reads) std::erase(readers_[size_t(v)], j_number);
+  for (int v : k.reads) std::erase(readers_[size_t(v)], k_number);
+  j.stores = std::move(stores);
+  k = Kernel{};
+  summarize(j);
+  for (int v : j.reads) readers_[size_t(v)].push_back(j_number);
+  for (int w : j.writes) values_[size_t(w)].kernel = j_number;
+  return true;
+}
+
+void Scheduler::merge_all() {
+  readers_.assign(values_.size(), {});
+  for (size_t k = 0; k < kernels_.size(); k++) {
+    if (!kernels_[k].copy) summarize(kernels_[k]);
+    for (int v : kernels_[k].reads) readers_[size_t(v)].push_back(int(k));
+  }
+  UMap<std::vector<int>> alike;  // kernels by loops
+  for (int k = 0; k < int(kernels_.size()); k++) {
+    if (kernels_[size_t(k)].copy) continue;
+    std::vector<int>& others = alike[kernels_[size_t(k)].loops];
+    int at = k;
+    for (bool again = true; again;) {
+      again = false;
+      size_t first = others.size() > 16 ? others.size() - 16 : 0;
+      for (size_t i = others.size(); i-- > first;) {
+        if (others[i] == at || !merge(others[i], at)) continue;
+        std::erase(others, at);
+        at = others[i];
+        again = true;
+        break;
+      }
+    }
+    if (at == k) others.push_back(k);
+  }
+  // What only its own kernel read needs no memory any more.
+  for (size_t k = 0; k < kernels_.size(); k++) {
+    Kernel& kernel = kernels_[k];
+    size_t before = kernel.stores.size();
+    std::erase_if(kernel.stores, [&](U store) {
+      int v = value_of(store);
+      return !places_[size_t(values_[size_t(v)].memory)].buffer && readers_[size_t(v)].empty();
+    });
+    if (kernel.stores.size() != before && !kernel.stores.empty()) summarize(kernel);
+  }
+  std::vector<Kernel> left;
+  for (Kernel& k : kernels_)
+    if (k.copy || !k.stores.empty()) {
+      for (int w : k.writes) values_[size_t(w)].kernel = int(left.size());
+      left.push_back(std::move(k));
+    }
+  kernels_ = std::move(left);
+}
+
+// ---- order
+// -----------------------------------------------------------------------------------------------------------------
+
 // Kahn's algorithm, the kernel made first goes first. Where reads-before-overwrites close a cycle (a and b swapped),
 // one reader gets a copy of the old content made before.
 std::vector<int> Scheduler::ordered() {
@@ -482,6 +670,7 @@ Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new
   choose();
   for (U u : order_)
     if (u->op != Op::BUFFER && in_memory(u)) lower(u);
+  merge_all();
   return emit();
 }
 

@@ -42,6 +42,48 @@ TEST(Kernels, Convolution) {
       EXPECT_EQ(count({conv2d_grad_weight(g, x, w, stride, padding)}), 1u);
     }
 }
+U mean_of(U x, i64 axis) { return mul(sum(x, {axis}), number(1.0 / double(x->dims[axis]))); }
+TEST(Kernels, Adam) {
+  for (i64 n : {12, 6000}) {
+    U p = buffer({n}), m = buffer({n}), v = buffer({n}), g = buffer({n}), t = buffer({});
+    U now = assign(t, add(t, number(1)));
+    U m1 = assign(m, add(mul(m, number(0.5)), mul(g, number(0.5))));
+    U v1 = assign(v, add(mul(v, number(0.25)), mul(mul(g, g), number(0.75))));
+    U step = make_alu(Op::FDIV, mul(m1, now), add(make_alu(Op::SQRT, v1), number(1)));
+    EXPECT_EQ(count({assign(p, sub(p, step)), m1, v1, now}), 2u);  // the counter, the parameter
+  }
+}
+TEST(Kernels, SiluStoresOnce) {
+  U a = buffer({6, 5}), b = buffer({5, 7});
+  U z = matmul(a, b);
+  Schedule s = run_and_compare({mul(z, add(make_alu(Op::NEG, z), number(3)))});
+  EXPECT_EQ(s.kernels.size(), 1u);
+  EXPECT_EQ(s.internals.size(), 0u);
+}
+TEST(Kernels, SeveralResultsOfOneChain) {
+  U a = buffer({6, 5}), b = buffer({5, 7});
+  U z = matmul(a, b), y = relu(z);
+  EXPECT_EQ(count({z, y, mul(y, y)}), 1u);
+}
+TEST(Kernels, SumsOverTheSame) {
+  U g = buffer({20, 6}), x = buffer({20, 6});
+  EXPECT_EQ(count({sum(g, {0}), sum(mul(g, x), {0})}), 1u);
+  EXPECT_EQ(count({sum(g, {0}), sum(x, {0})}), 2u);
+}
+TEST(Kernels, Softmax) {
+  U x = buffer({6, 10});
+  U top = reduce(Op::MAX, x, {1});
+  U e = sub(x, like(top, x));
+  U e2 = mul(e, e);
+  run_and_compare({make_alu(Op::FDIV, add(e2, number(1)), like(sum(add(e2, number(1)), {1}), x))});
+}
+TEST(Kernels, LayerNorm) {
+  U x = buffer({6, 10});
+  U mean = mean_of(x, 1);
+  U d = sub(x, like(mean, x));
+  U var = mean_of(mul(d, d), 1);
+  run_and_compare({make_alu(Op::FDIV, d, like(make_alu(Op::SQRT, add(var, number(1))), x))});
+}
 TEST(Assign, InPlace) {
   U a = buffer({8}), b = buffer({8});
   EXPECT_EQ(count({assign(a, add(a, b))}), 1u);

@@ -52,10 +52,7 @@ int devices_main(Arguments args) {
     else
       printf("%-8s%s\n", std::string(f.name).c_str(), f.absent.c_str());
   }
-  if (json)
-    printf("]\n");
-  else
-    printf("REF     the reference evaluator: slow, exact, for comparing\n");
+  if (json) printf("]\n");
   return 0;
 }
 

@@ -91,24 +91,30 @@ int version_main(Arguments args) {
   return 0;
 }
 
-static int run(std::span<char*> arguments) {
+static std::vector<std::string_view> take_variables(std::span<char*> arguments) {
   std::vector<std::string_view> words;
   for (const char* a : arguments)
     if (!set_from_argument(a)) words.push_back(a);
+  return words;
+}
+
+static int run(Arguments words) {
   if (words.empty()) return print_help(), 2;
   if (words[0] == "--help" || words[0] == "-h") return print_help();
-  if (words[0] == "--version") words[0] = "version";
-  return find_built(words[0]).main(Arguments(words).subspan(1));
+  return find_built(words[0] == "--version" ? "version" : words[0]).main(words.subspan(1));
 }
 
 }  // namespace ingot
 
 int main(int argc, char** argv) {
   using namespace ingot;
+  int code = 2;  // of an error in the arguments themselves
   try {
-    int code = run({argv + 1, size_t(argc - 1)});
+    const std::vector<std::string_view> words = take_variables({argv + 1, size_t(argc - 1)});
+    code = 1;
+    const int result = run(words);
     if (fflush(stdout) != 0) throw OsError("cannot write to standard output", errno);
-    return code;
+    return result;
   } catch (const HelpPrinted&) {
     return 0;
   } catch (const UsageError& e) {
@@ -119,5 +125,5 @@ int main(int argc, char** argv) {
   } catch (const std::exception& e) {
     fprintf(stderr, "ingot: %s\n", e.what());
   }
-  return 1;
+  return code;
 }

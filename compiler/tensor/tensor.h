@@ -107,6 +107,21 @@ constexpr DType dtype_of() {
 }
 
 struct TensorState;  // tensor.cc
+
+// ---- movement.cc: the movement ops on UOps, for what is below the Tensor; a movement that changes nothing adds no
+// node
+namespace lazy {
+U reshape(U u, std::span<const i64> shape);
+U expand(U u,
+         std::span<const i64> shape);  // adds axes in front, repeats axes of size 1; a shape that does not fit is a bug
+U permute(U u, std::span<const i64> order);
+U pad(U u, std::span<const i64> before_after);  // two for each axis
+U shrink(U u, std::span<const i64> begin_end);
+U flip(U u, std::span<const i64> flags);
+U reduce(U u, Op op, std::span<const i64> axes);  // keeps the axes with size 1
+U iota(i64 n, int axis, int ndim);                // I32 0 … n-1 along one axis of ndim
+}  // namespace lazy
+
 class Tensor {
  public:
   Tensor() = default;  // undefined: no value, as an absent bias
@@ -158,7 +173,7 @@ class Tensor {
   Tensor bitcast(DType dtype) const;  // torch's view(dtype); sizes must be equal
   Tensor contiguous() const;          // stored in memory when computed
   Tensor detach() const;
-  Tensor clone() const { return contiguous(); }
+  Tensor clone() const { return Tensor(make(Op::CONTIGUOUS, dtype(), {lazy::expand(uop(), shape())})); }
   Tensor& requires_grad_(bool on = true);
   bool requires_grad() const;
   Tensor grad() const;  // undefined before backward()
@@ -305,6 +320,11 @@ class Tensor {
   void expect_one() const;
   TensorState* state_ = nullptr;
 };
+struct Here {  // nodes made in this block are named by the line of the outermost Here
+  explicit Here(const At& at);
+  ~Here();
+  const At* outer;
+};
 void append(std::string& out, const Tensor& t);  // values, at most 1,000 of them; realises
 inline void append(std::string& out, const At& at) { out += str(at.file_name(), ':', at.line()); }
 
@@ -420,7 +440,7 @@ enum class Reduction : u8 { NONE, MEAN, SUM };
 struct LossOptions {
   Reduction reduction = Reduction::MEAN;
   double label_smoothing = 0;
-  i64 ignore_index = -100;
+  std::optional<i64> ignore_index = {};  // class numbers that do not count; unlike torch, none by default
 };
 // logits (N, C, …); target: class numbers (N, …), or probabilities with the shape of logits
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const LossOptions& o = {}, At at = At::current());
@@ -494,5 +514,29 @@ class Captured {
   std::vector<Tensor> outputs_;
   int calls_ = 0;
 };
+
+// ---- for the files of this folder
+// ---------------------------------------------------------------------------------------
+struct TensorState {  // what the handles of a tensor share
+  Pin uop;
+  Tensor grad = {};
+  int count = 1;
+  bool requires_grad = false;
+  TensorState *next = nullptr, *previous = nullptr;  // among this thread's states with requires_grad
+
+  static thread_local TensorState* first_leaf;
+  static TensorState& of(const Tensor& t) { return *t.state_; }
+  void link() {
+    if ((next = first_leaf)) next->previous = this;
+    first_leaf = this, previous = nullptr;
+  }
+  void unlink() {
+    if (next) next->previous = previous;
+    (previous ? previous->next : first_leaf) = next;
+  }
+};
+
+// random.cc: the random state with the ASSIGN that skips the numbers drawn since the last call; nullptr if none were.
+TensorState* advance_random();
 
 }  // namespace ingot

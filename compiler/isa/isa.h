@@ -44,6 +44,7 @@ struct OperandSpec {  // what a row accepts at one position, in the order of the
   bool imm_unsigned = false, pc_relative = false;
   i16 fixed = -1;                 // the only register number accepted (cl, eax, xmm0), or the only immediate if imm_bits
   bool vector_index = false;      // memory with a vector register of `bits` bits as its index
+  bool pair = false;              // the register and its successor; even
   bool implicit = false;          // takes part in uses and definitions but not in the text or the encoding
   Access access = READ;
   u8 place = 0;                   // per-ISA: which encoding field carries it

@@ -19,10 +19,10 @@ using Bytes = std::vector<u8>;
 
 // ---- tables
 // ----------------------------------------------------------------------------------------------------------
-extern const TableView x86_integer, x86_avx, x86_other;
+extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_other;
 
-static const TableView* const tables[] = {&x86_integer, &x86_avx, &x86_other};
-static size_t row_count() { return x86_integer.n + x86_avx.n + x86_other.n; }
+static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16, &x86_other};
+static size_t row_count() { return x86_integer.n + x86_float.n + x86_vector.n + x86_fp16.n + x86_other.n; }
 static const Inst& row_at(size_t i) {
   for (const TableView* t : tables) {
     if (i < t->n) return t->forms[i];
@@ -119,7 +119,7 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
         case RegClass::SEGMENT: return o.reg < 6;
         case RegClass::CONTROL:
         case RegClass::DEBUG: return o.reg < 16;
-        default: return o.reg < 8;
+        default: return o.reg < 8 && !(s.pair && o.reg & 1);
       }
     }
     case Operand::MEM: {
@@ -612,6 +612,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
         else
           return 0;
       }
+      if (s.pair) n &= 6;
       if (s.cls == RegClass::MMX) n &= 7;
       if (s.cls == RegClass::X87 && s.fixed < 0) n &= 7;
       if (s.cls == RegClass::SEGMENT && n > 5) return 0;
@@ -667,6 +668,7 @@ static std::string print(const Instruction& in) {
   if (in.prefixes & REP) out += "rep ";
   if (in.prefixes & REPNE) out += "repne ";
   if (r.flags & EXPLICIT_VEX) out += "{vex} ";
+  if (r.flags & EXPLICIT_EVEX) out += "{evex} ";
   out += r.name;
   for (int i = 0; i < in.n; i++) {
     const Operand& o = in.op[i];
@@ -946,7 +948,7 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
   if (first == Names::none) return error = str("no instruction is called \"", name, "\""), false;
   for (u16 i = first; i != Names::none; i = names().next[i]) {
     const Inst& r = row_at(i);
-    if (bool(r.flags & EXPLICIT_VEX) && !want_vex) continue;
+    if (((r.flags & EXPLICIT_VEX) && !want_vex) || ((r.flags & EXPLICIT_EVEX) && !want_evex)) continue;
     if ((want_vex && r.scheme != VEX) || (want_evex && r.scheme != EVEX)) continue;
     in.row = &r;
     bytes.clear();

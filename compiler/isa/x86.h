@@ -21,10 +21,10 @@
 // one:
 //   general  G ModRM.reg  E ModRM.rm or memory  R ModRM.rm  B VEX.vvvv  Z opcode   a8 c8 dv …: that register
 //   vector   V ModRM.reg  W ModRM.rm or memory  U ModRM.rm  H VEX.vvvv  L immediate[7:4]   x0: xmm0
-//   mask     KG KE KR KB  as G E R B        MMX  P Q N as V W U        S C D segment, control, debug   F ModRM x87, st0
-//   tile     TG TR TB                        M memory   A memory without a size   vm32x/x  memory with vector index /
-//   its size I unsigned immediate, Is signed, J pc-relative, O memory at an absolute address, X ds:[rsi], Y es:[rdi], 1
-//   that number
+//   mask     KG KE KR KB  as G E R B, KP a pair in ModRM.reg     MMX  P Q N as V W U        S C D segment, control,
+//   debug   F ModRM x87, st0 tile     TG TR TB                        M memory   A memory without a size   vm32x/x
+//   memory with vector index / its size I unsigned immediate, Is signed, J pc-relative, O memory at an absolute
+//   address, X ds:[rsi], Y es:[rdi], 1 that number
 // sizes: bits, or v y (above), z = v up to 32, x = vector length, h f e = its half, quarter, eighth.
 // decorations: /b32 broadcast of 32-bit elements, !32 disp8 counts 32-bit units, {k} {kz} masking, {er} {sae} rounding,
 //   =cc8 or =cc32: not in the text but a comparison predicate in the name. After `;`: <f reads flags, >f writes them,
@@ -41,7 +41,17 @@ enum Scheme : u8 { LEGACY, VEX, EVEX, XOP, NOW3D };
 enum Place : u8 { NOWHERE, MODRM_REG, MODRM_RM, VVVV, OPCODE, IS4, IMMEDIATE, ABSOLUTE };
 enum Size : u8 { ANY_SIZE, O16, O32, O64, D16, D64 };
 enum ModRM : u8 { NO_MODRM, SLASH_R, SLASH_DIGIT, FIXED_MODRM, MODRM_PLUS };
-enum Flags : u16 { MASK = 1, ZERO = 2, ROUND = 4, SAE = 8, EXPLICIT_VEX = 16, ASM_ONLY = 32, READS = 64, WRITES = 128 };
+enum Flags : u16 {
+  MASK = 1,
+  ZERO = 2,
+  ROUND = 4,
+  SAE = 8,
+  EXPLICIT_VEX = 16,
+  EXPLICIT_EVEX = 32,
+  ASM_ONLY = 64,
+  READS = 128,
+  WRITES = 256
+};
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
 
@@ -98,8 +108,8 @@ struct Row {
   template <class F>
   constexpr void expand(F f) const {
     std::string_view e = encoding;
-    bool explicit_vex = e.starts_with("{vex} ");
-    if (explicit_vex) e.remove_prefix(6);
+    u16 explicit_scheme = e.starts_with("{vex} ") ? EXPLICIT_VEX : e.starts_with("{evex} ") ? EXPLICIT_EVEX : 0;
+    if (explicit_scheme) e.remove_prefix(explicit_scheme == EXPLICIT_VEX ? 6 : 7);
     std::string_view first = e.substr(0, e.find(' '));
     if (first.starts_with("VEX.") || first.starts_with("EVEX.") || first.starts_with("XOP.")) {
       e.remove_prefix(first.size());
@@ -113,7 +123,7 @@ struct Row {
         prefixed(i, one, low, high, w_low, wy);
         w_high = w_low;
         if (wy) w_low = 0, w_high = 1;
-        if (explicit_vex && i.scheme == VEX) i.flags |= EXPLICIT_VEX;
+        i.flags |= explicit_scheme;
         i.features = i.scheme == EVEX                                ? (features ? features : u64(AVX512))
                      : i.scheme == VEX && !(features & ~u64(AVX512)) ? u64(AVX2)
                      : twins                                         ? u64(OTHER)
@@ -250,7 +260,7 @@ struct Row {
   }
 
   template <class F>
-  constexpr void finish(Inst i, std::string_view e, int operand_bits, int vector_bits, F f) const {
+  constexpr void finish(Inst& i, std::string_view e, int operand_bits, int vector_bits, F& f) const {
     bool has_opcode = false, by_condition = false;
     while (!e.empty()) {
       if (e[0] == ' ') {
@@ -328,7 +338,8 @@ struct Row {
     }
   }
   template <class F>
-  constexpr void named(Inst i, std::string_view part, u8 opcode, int predicate, F f) const {
+  constexpr void named(const Inst& shape, std::string_view part, u8 opcode, int predicate, F& f) const {
+    Inst i = shape;
     size_t n = 0;
     for (char c : name) {
       if (c == '%')
@@ -388,7 +399,7 @@ struct Row {
   }
 
   static constexpr int size_of(std::string_view& t, int operand_bits, int vector_bits) {
-    if (t.empty()) return 0;
+    if (t.empty() || t[0] == '!' || t[0] == '{') return 0;
     char c = t[0];
     if (c >= '0' && c <= '9') return number(t);
     t.remove_prefix(1);
@@ -436,6 +447,7 @@ struct Row {
             "vm")) {  // vm32x/x: index element width is documentation; index register; then the size in the text
       t.remove_prefix(2);
       number(t);
+      if (t.starts_with(':')) t.remove_prefix(1);
       s.bits = vector(size_of(t, operand_bits, vector_bits));
       if (!t.starts_with('/')) throw "vm needs a size";
       t.remove_prefix(1);
@@ -478,9 +490,10 @@ struct Row {
         case 'K':
         case 'T':
           s.cls = kind == 'K' ? RegClass::PREDICATE : RegClass::TILE, s.bits = 64;
-          s.place = sub == 'G' ? MODRM_REG : sub == 'B' ? VVVV : MODRM_RM;
+          s.place = sub == 'G' || sub == 'P' ? MODRM_REG : sub == 'B' ? VVVV : MODRM_RM;
           memory = sub == 'E';
-          if (sub != 'G' && sub != 'B' && sub != 'E' && sub != 'R') throw "K and T want G, E, R or B";
+          s.pair = sub == 'P';
+          if (sub != 'G' && sub != 'B' && sub != 'E' && sub != 'R' && sub != 'P') throw "K and T want G, E, R or B";
           break;
         case 'I':
           s.imm_bits = u8(bits), s.imm_unsigned = !is_signed, s.bits = u16(operand_bits), s.place = IMMEDIATE;
@@ -564,10 +577,10 @@ constexpr Table<Forms, Meanings> make_table(const Row (&rows)[N]) {
   size_t n = 0, m = 0;
   for (const Row& r : rows) {
     bool has = r.effect.target >= 0, compares = r.name.find('%') != r.name.npos;
-    r.expand([&](Inst i) {
+    r.expand([&](const Inst& i) {
       int kind = i.effect;  // of a comparison: 0 not expressible, 1 less, 2 equal, 3 not equal
-      i.effect = !has ? i16(-1) : !compares ? i16(m) : kind > 0 ? i16(m + size_t(kind) - 1) : i16(-1);
-      t.forms[n++] = i;
+      t.forms[n] = i;
+      t.forms[n++].effect = !has ? i16(-1) : !compares ? i16(m) : kind > 0 ? i16(m + size_t(kind) - 1) : i16(-1);
     });
     if (!has) continue;
     if (!compares) {

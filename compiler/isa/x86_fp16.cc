@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The forms of x86_avx.def, as constants.
+// The forms of x86_fp16.def, as constants.
 #include "compiler/isa/x86.h"
 
 namespace ingot::isa {
@@ -7,10 +7,10 @@ using namespace operands;
 using namespace x86;
 static constexpr Row rows[] = {
 #define X86(...) {__VA_ARGS__},
-#include "compiler/isa/x86_avx.def"
+#include "compiler/isa/x86_fp16.def"
 #undef X86
 };
 static constexpr auto table = make_table<count_forms(rows), count_meanings(rows)>(rows);
-extern const TableView x86_avx;
-constexpr TableView x86_avx{table.forms.data(), table.forms.size(), table.meanings.data()};
+extern const TableView x86_fp16;
+constexpr TableView x86_fp16{table.forms.data(), table.forms.size(), table.meanings.data()};
 }  // namespace ingot::isa

@@ -37,11 +37,12 @@ menuconfig:     ## edit .config: devices, instruction sets, tools, sanitizers
 	@$(PYTHON) -m menuconfig Kconfig
 savedefconfig:  ## write what differs from the defaults to tools/install/defconfig
 	@$(PYTHON) -m savedefconfig --kconfig Kconfig --out $B.defconfig
-	@{ sed -n "/^#/p" $(DEFCONFIG); cat $B.defconfig; } > $B.new && mv $B.new $(DEFCONFIG) && rm $B.defconfig
+	@{ echo '# SPDX-License-Identifier: MIT'; echo '# What differs from the defaults in Kconfig; `make savedefconfig` writes it.'; \
+	   cat $B.defconfig; } > $(DEFCONFIG) && rm $B.defconfig
 
 $(KCONFIG_CONFIG): Kconfig $(DEFCONFIG)
 	@mkdir -p $(@D)
-	@if [ -e $@ ]; then $(PYTHON) -m olddefconfig Kconfig; else $(PYTHON) -m defconfig --kconfig Kconfig $(DEFCONFIG); fi >/dev/null
+	@if [ -s $@ ]; then $(PYTHON) -m olddefconfig Kconfig; else $(PYTHON) -m defconfig --kconfig Kconfig $(DEFCONFIG); fi >/dev/null
 	@touch $@
 
 # config.h changes only when its text does, so an untouched symbol costs no rebuild.

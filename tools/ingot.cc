@@ -73,7 +73,7 @@ static int print_variables() {
 }
 
 int help_main(Arguments args) {
-  if (args.empty()) return print_help();
+  if (args.empty() || args[0].starts_with("-")) return print_help();
   if (args[0] == "env") return print_variables();
   const std::string_view help[] = {"--help"};
   return find_built(args[0]).main(Arguments(help));

@@ -85,7 +85,7 @@ def format_step():
 def script_step():
     """The tests of the checks and of the build itself: Python's unittest in tests/check."""
     status, output = run([sys.executable, "-m", "unittest", "discover", "-v", "-s", "tests/check", "-t", "tests/check",
-                          "-p", "*_test.py"])
+                          "-p", "*_test.py"], INGOT=f"{OUT}/gcc/ingot")
     found = re.findall(r"^(\w+) \(\S+\).*? \.\.\. (ok|FAIL|ERROR|skipped.*)$", output, re.M | re.S)
     for name, verdict in found:
         result = "passed" if verdict == "ok" else "skipped" if verdict.startswith("skipped") else "failed"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From one kernel (SINK of STOREs over RANGEs) to machine code for one target. Sections are named for their files.
+// From one kernel (SINK of STOREs over RANGEs) to machine code for one target. Sections are named for their files, and stand in
+// the order in which compile() runs them: this header is the compiler's table of contents.
 #pragma once
 #include "compiler/isa/isa.h"
 #include "compiler/uop/uop.h"
@@ -31,6 +32,8 @@ struct Program {
   std::string moves;          // the moves chosen, as text (DEBUG=3)
   std::vector<std::pair<u32, std::string>> notes;  // code offset → annotation for DEBUG=4
 };
+
+// ---- compile.cc ------------------------------------------------------------------------------------------------------
 Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
 
@@ -53,4 +56,84 @@ const RuleList& decompositions();          // context: a const NativeOps*
 U decompose(U root, const NativeOps& native);
 U decompose(U root, const Target& target);
 
+// ---- machine.cc: the tree of levels, from machine.def ------------------------------------------------------------------
+struct Level {
+  std::string_view name;    // "core", "lane"
+  int fanout;               // children a parent has
+  i64 memory_bytes;         // of this level's memory; 0: none of its own
+  double bytes_per_ns;      // between that memory and the level below, for one unit
+  double latency_ns;
+  std::string_view runs;    // what runs here
+};
+struct Machine {
+  std::string_view name;
+  std::vector<Level> levels;  // outermost first
+  const Level& level(std::string_view name) const;
+  int vector_bits() const;    // width of a vector register: fan-out of "lane" * 32
+  int registers() const;      // vector registers of a lane group
+};
+Machine machine_of(const Target& target);
+std::string print(const Machine&);
+
+// ---- opt.cc: the moves, and a heuristic that chooses them ---------------------------------------------------------------
+// A range r becomes (outer * unroll + u) * lanes + v: outer stays a loop (or vanishes), u is expanded, v are vector lanes.
+struct Split {
+  i64 unroll = 1, lanes = 1;
+  bool thread = false;        // outer is the THREAD range
+};
+struct Plan {
+  std::vector<U> order;       // LOOP ranges, outermost first
+  std::vector<U> reduce_order;
+  std::vector<std::pair<U, Split>> splits;
+  Split* split(U range);
+};
+Plan choose_plan(U sink, const Target& target);
+U apply_plan(U sink, const Plan& plan);  // ranges of kinds LOOP, REDUCE, THREAD, UNROLL, VECTOR; masks where a split does not divide
+std::string print(const Plan&);
+struct LinearForm {           // constant + sum of coefficient * term; a term is anything that is not a sum or a scaling
+  std::vector<std::pair<U, i64>> terms;
+  i64 constant = 0;
+};
+LinearForm linear_form(U index);
+U build(const LinearForm&);
+U identity_of(Op op, DType dtype);  // of ADD, MUL, MAX, MIN
+
+// ---- expand.cc: UNROLL ranges become copies, the VECTOR range lanes, REDUCEs accumulators ------------------------------
+// Afterwards: RANGE kinds LOOP, REDUCE, THREAD only; REDUCE(update, ranges; arg op, id) where update reads ACC(id);
+// values are scalars or vectors; VECTORIZE of one source repeats it; EXTRACT takes dtype.lanes lanes from arg on.
+U expand(U sink, const Target& target);
+
+// ---- linear.cc: where in the loop nest each node is computed, and in which order --------------------------------------
+struct Line {
+  enum Kind : u8 { NODE, LOOP, END, INIT, UPDATE } kind;  // INIT, UPDATE: of the accumulator of a REDUCE (u)
+  U u = nullptr;                                          // NODE: any; LOOP, END: the RANGE
+};
+struct Linear {
+  std::vector<Line> lines;
+  UMap<int> depth;            // loop depth of each node
+};
+Linear linearise(U sink);
+
+// ---- isel_x86.cc, regalloc.cc, emit.cc ---------------------------------------------------------------------------------
+struct CodeLine {
+  enum Kind : u8 { INST, LABEL, JUMP, LOOP, END } kind = INST;
+  isa::Instruction inst;      // INST; JUMP: the branch, its target in `label`
+  int label = -1;
+  U u = nullptr;              // what it computes, for annotations
+};
+struct Register {             // a virtual register
+  isa::RegClass cls = isa::RegClass::NONE;
+  u16 bits = 0;
+  bool rematerialise = false; // its one definition can be repeated at each use (constants)
+  u32 hint = isa::no_register;// virtual register it would like to share with
+};
+struct Code_ {
+  std::vector<CodeLine> lines;
+  std::vector<Register> registers;  // number - isa::first_virtual
+  std::vector<u8> pool;             // literals, addressed through label -2 pc-relative with imm = offset
+  i64 frame_bytes = 0;              // spill slots at [rsp]
+};
+struct RegisterFile {               // what an ISA offers to the allocator
+  std::vector<u32> scalar, vector, predicate;  // numbers in order of preference
+};
 }  // namespace ingot

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: MIT
+// Where in the loop nest each node is computed, and in which order.
+//
+// Loops form a tree: a STORE's ranges nest from the root, a REDUCE's ranges nest below the place of its result. A node goes to the
+// outermost loop body that contains every range it depends on (so invariant code is hoisted by construction). Offsets are first
+// rebuilt as sums ordered by loop depth with the constant last, so that each loop level adds one term and copies that differ by a
+// constant share an address. Inside a body, a topological order that follows a depth-first walk from the uses keeps few values alive.
+#include <algorithm>
+#include <queue>
+#include "compiler/codegen/codegen.h"
+
+namespace ingot {
+namespace {
+
+struct Body {
+  U range = nullptr;           // nullptr: the kernel
+  int parent = -1, level = 0, depth = 0;
+  std::vector<int> children;
+  std::vector<U> nodes;
+  std::vector<U> reduces;      // whose accumulators are initialised before this loop
+};
+
+bool placed(U u) {  // takes part in the order; leaves are named by their users
+  return u->op != Op::CONST && u->op != Op::PARAM && u->op != Op::RANGE && u->op != Op::ACC && u->op != Op::INDEX &&
+         u->op != Op::SINK;
+}
+
+class Lineariser {
+ public:
+  Linear run(U sink) {
+    sink = order_offsets(sink);
+    order_ = toposort(sink);
+    for (size_t i = 0; i < order_.size(); i++) rank_of_node_[order_[i]] = int(i);
+    measure();
+    bodies_.push_back({});
+    place();
+    for (U u : order_)
+      if (placed(u)) bodies_[size_t(*home_.find(u))].nodes.push_back(u);
+    emit(0);
+    for (U u : order_)
+      if (int* h = home_.find(u)) result_.depth[u] = bodies_[size_t(*h)].depth;
+    return std::move(result_);
+  }
+
+ private:
+  // Ranges in nesting order; the bits of a mask are positions in ranges_.
+  void rank_ranges(const std::vector<U>& order) {
+    ranges_.clear();
+    auto add = [&](U r) {
+      if (std::ranges::find(ranges_, r) == ranges_.end()) ranges_.push_back(r);
+    };
+    for (U u : order)
+      if (u->op == Op::STORE)
+        for (U r : u->src().subspan(2)) add(r);
+    for (size_t i = order.size(); i-- > 0;)
+      if (order[i]->op == Op::REDUCE)
+        for (U r : order[i]->src().subspan(1)) add(r);
+    check(ranges_.size() <= 64, "more than 64 loops");
+  }
+  u64 bit(U r) const { return u64(1) << (std::ranges::find(ranges_, r) - ranges_.begin()); }
+  UMap<u64> dependencies(const std::vector<U>& order) {
+    UMap<u64> deps;
+    for (U u : order) {
+      u64 d = u->op == Op::RANGE ? bit(u) : 0;
+      for (U s : u->src()) d |= *deps.find(s);
+      if (u->op == Op::REDUCE)
+        for (U r : u->src().subspan(1)) d &= ~bit(r);
+      deps[u] = d;
+    }
+    return deps;
+  }
+
+  U order_offsets(U sink) {
+    std::vector<U> order = toposort(sink);
+    rank_ranges(order);
+    UMap<u64> deps = dependencies(order);
+    UMap<U> became;
+    for (U u : order) {
+      std::vector<U> src;
+      for (U s : u->src()) src.push_back(*became.find(s));
+      if (u->op == Op::INDEX) {
+        LinearForm f = linear_form(u->src(1));
+        std::stable_sort(f.terms.begin(), f.terms.end(), [&](auto& a, auto& b) {
+          const u64 *x = deps.find(a.first), *y = deps.find(b.first);
+          return (x ? *x : 0) < (y ? *y : 0);  // inner ranges are higher bits
+        });
+        for (auto& [term, k] : f.terms)
+          if (U* t = became.find(term)) term = *t;
+        src[1] = build(f);
+      }
+      became[u] = with_sources(u, src);
+    }
+    return *became.find(sink);
+  }
+
+  // Levels: a REDUCE that needs another's result cannot share its loop.
+  void measure() {
+    rank_ranges(order_);
+    deps_ = dependencies(order_);
+    for (U u : order_) {
+      int level = 0;
+      for (U s : u->src()) level = std::max(level, *level_.find(s));
+      level_[u] = level + (u->op == Op::REDUCE);
+    }
+  }
+
+  int child(int body, U range, int level) {
+    for (int c : bodies_[size_t(body)].children)
+      if (bodies_[size_t(c)].range == range && bodies_[size_t(c)].level == level) return c;
+    bodies_.push_back({range, body, level, bodies_[size_t(body)].depth + 1, {}, {}, {}});
+    bodies_[size_t(body)].children.push_back(int(bodies_.size()) - 1);
+    return int(bodies_.size()) - 1;
+  }
+  int common(int a, int b) const {
+    while (a != b) (bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b) =
+        bodies_[size_t(bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b)].parent;
+    return a;
+  }
+  // The outermost body on the path to `body` that contains every range of `mask`.
+  int hoist(int body, u64 mask) const {
+    while (body && !(mask & bit(bodies_[size_t(body)].range))) body = bodies_[size_t(body)].parent;
+    return body;
+  }
+  void need(U u, int body) {
+    int* at = context_.find(u);
+    if (at) *at = common(*at, body);
+    else context_[u] = body;
+  }
+  std::vector<U> in_order(std::span<const U> ranges) const {
+    std::vector<U> sorted(ranges.begin(), ranges.end());
+    std::ranges::sort(sorted, {}, [&](U r) { return bit(r); });
+    return sorted;
+  }
+
+  void place() {
+    for (size_t i = order_.size(); i-- > 0;) {  // users first
+      U u = order_[i];
+      if (u->op == Op::SINK || u->op == Op::RANGE) continue;
+      int home;
+      if (u->op == Op::STORE) {
+        home = 0;
+        for (U r : u->src().subspan(2)) home = child(home, r, 0);  // in the order the plan gave
+      } else {
+        home = hoist(*context_.find(u), *deps_.find(u));
+      }
+      home_[u] = home;
+      int inside = home;
+      if (u->op == Op::REDUCE) {
+        for (U r : in_order(u->src().subspan(1))) inside = child(inside, r, *level_.find(u));
+        int outermost = inside;
+        while (bodies_[size_t(outermost)].parent != home) outermost = bodies_[size_t(outermost)].parent;
+        bodies_[size_t(outermost)].reduces.push_back(u);
+        inside_[u] = inside;
+      }
+      for (U s : u->src())
+        if (s->op != Op::RANGE) need(s, inside);
+    }
+  }
+
+  int within(int body, int ancestor) const {  // the child of `ancestor` on the way to `body`; -1: body is ancestor or not below it
+    int below = -1;
+    while (body != ancestor) {
+      if (body < 0) return -1;
+      below = body;
+      body = bodies_[size_t(body)].parent;
+    }
+    return below;
+  }
+
+  void emit(int body) {
+    Body& b = bodies_[size_t(body)];
+    // Items: the nodes placed here, then the child loops. An item waits for what it uses.
+    size_t n = b.nodes.size(), total = n + b.children.size();
+    UMap<int> item;
+    for (size_t i = 0; i < n; i++) item[b.nodes[i]] = int(i);
+    std::vector<std::vector<int>> users(total);
+    std::vector<int> waits(total, 0), priority(total, 1 << 30);
+    auto edge = [&](int from, int to) {
+      if (from != to) users[size_t(from)].push_back(to), waits[size_t(to)]++;
+    };
+    auto item_of_body = [&](int inner) {  // child loop item that contains body `inner`
+      int c = within(inner, body);
+      return c < 0 ? -1 : int(n) + int(std::ranges::find(b.children, c) - b.children.begin());
+    };
+    // What a node needs from this body: itself if placed here, through INDEX nodes transparently.
+    std::vector<U> work;
+    auto connect = [&](U u, int to) {
+      work.assign(u->src().begin(), u->src().end());
+      while (!work.empty()) {
+        U s = work.back();
+        work.pop_back();
+        if (s->op == Op::INDEX) work.insert(work.end(), s->src().begin(), s->src().end());
+        else if (int* i = item.find(s)) edge(*i, to);
+      }
+    };
+    for (size_t i = 0; i < n; i++) {
+      U u = b.nodes[i];
+      priority[i] = *rank_of_node_.find(u);
+      connect(u, int(i));
+      if (u->op == Op::REDUCE) edge(item_of_body(*inside_.find(u)), int(i));
+    }
+    for (U u : order_)
+      if (int* h = home_.find(u)) {
+        if (u->op == Op::REDUCE) {  // its update is computed at the end of the inner loop
+          int c = item_of_body(*inside_.find(u));
+          if (c >= 0) {
+            connect(u, c);
+            priority[size_t(c)] = std::min(priority[size_t(c)], *rank_of_node_.find(u));
+          }
+        }
+        int c = *h == body ? -1 : item_of_body(*h);
+        if (c < 0 || !placed(u)) continue;
+        connect(u, c);
+        if (u->op == Op::STORE) priority[size_t(c)] = std::min(priority[size_t(c)], *rank_of_node_.find(u));
+      }
+    // A value is loaded before anything here is stored to its buffer.
+    for (size_t i = 0; i < n; i++) {
+      if (b.nodes[i]->op != Op::STORE) continue;
+      U to = b.nodes[i]->src(0)->src(0);
+      for (size_t j = 0; j < n; j++)
+        if (b.nodes[j]->op == Op::LOAD && b.nodes[j]->src(0)->src(0) == to) edge(int(j), int(i));
+    }
+    std::priority_queue<std::pair<int, int>, std::vector<std::pair<int, int>>, std::greater<>> ready;
+    for (size_t i = 0; i < total; i++)
+      if (!waits[i]) ready.push({priority[i], int(i)});
+    std::vector<Line>& out = result_.lines;
+    size_t done = 0;
+    while (!ready.empty()) {
+      int i = ready.top().second;
+      ready.pop();
+      done++;
+      if (size_t(i) < n) {
+        out.push_back({Line::NODE, b.nodes[size_t(i)]});
+      } else {
+        int c = b.children[size_t(i) - n];
+        for (U r : bodies_[size_t(c)].reduces) out.push_back({Line::INIT, r});
+        out.push_back({Line::LOOP, bodies_[size_t(c)].range});
+        emit(c);
+        for (U u : order_)  // accumulators move on at the end of their innermost loop
+          if (u->op == Op::REDUCE && *inside_.find(u) == c) out.push_back({Line::UPDATE, u});
+        out.push_back({Line::END, bodies_[size_t(c)].range});
+      }
+      for (int to : users[size_t(i)])
+        if (!--waits[size_t(to)]) ready.push({priority[size_t(to)], to});
+    }
+    check(done == total, "cycle between loops");
+  }
+
+  std::vector<U> order_, ranges_;
+  UMap<int> rank_of_node_, level_, home_, context_, inside_;
+  UMap<u64> deps_;
+  std::vector<Body> bodies_;
+  Linear result_;
+};
+
+}  // namespace
+
+Linear linearise(U sink) { return Lineariser().run(sink); }
+
+}  // namespace ingot

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: MIT
+// The moves, and the heuristic that chooses them.
+//
+// Every range may be split three ways, r = (outer * unroll + u) * lanes + v (codegen.h, Split). Which range becomes lanes is
+// decided by counting: for each candidate, the cost of one pass over the kernel with that range in lanes, where an access costs
+// one vector instruction when its address moves by one element or not at all and `lanes` scalar ones otherwise. Unrolling LOOP ranges
+// makes a register tile: the factors that minimise loads per arithmetic instruction with all accumulators in registers. The
+// loop with the most independent work goes outermost and is split over the cores.
+#include <algorithm>
+#include <cmath>
+#include "compiler/codegen/codegen.h"
+
+namespace ingot {
+namespace {
+
+struct Access {
+  U index;      // INDEX
+  u64 deps;     // bit per range
+  bool store;
+};
+struct Shape {  // what the heuristic looks at
+  std::vector<U> ranges;            // bit i of a mask is ranges[i]
+  UMap<u64> deps;                   // ranges that a node's value depends on
+  std::vector<Access> accesses;
+  std::vector<U> loops, reduces;    // LOOP ranges of the stores; REDUCE ranges
+  U main_reduce = nullptr;          // the REDUCE with most iterations
+  u64 bit(U range) const {
+    for (size_t i = 0; i < ranges.size(); i++)
+      if (ranges[i] == range) return u64(1) << i;
+    return 0;
+  }
+};
+
+i64 bound(U range) { return range->src(0)->arg(0); }
+
+double trips(const Shape& s, u64 mask) {
+  double n = 1;
+  for (size_t i = 0; i < s.ranges.size(); i++)
+    if (mask >> i & 1) n *= double(bound(s.ranges[i]));
+  return n;
+}
+
+Shape look_at(U sink) {
+  Shape s;
+  std::vector<U> order = toposort(sink);
+  for (U u : order)
+    if (u->op == Op::RANGE) s.ranges.push_back(u);
+  check(s.ranges.size() <= 64, "kernel with ", s.ranges.size(), " ranges; at most 64");
+  double most = 0;
+  for (U u : order) {
+    u64 d = u->op == Op::RANGE ? s.bit(u) : 0;
+    for (U x : u->src()) d |= *s.deps.find(x);
+    if (u->op == Op::REDUCE) {
+      if (double t = trips(s, d); t > most) most = t, s.main_reduce = u;
+      for (U r : u->src().subspan(1)) {
+        d &= ~s.bit(r);
+        if (std::ranges::find(s.reduces, r) == s.reduces.end()) s.reduces.push_back(r);
+      }
+    }
+    s.deps[u] = d;
+    if (u->op == Op::LOAD) s.accesses.push_back({u->src(0), d, false});
+    if (u->op == Op::STORE) {
+      s.accesses.push_back({u->src(0), d, true});
+      for (U r : u->src().subspan(2))
+        if (std::ranges::find(s.loops, r) == s.loops.end()) s.loops.push_back(r);
+    }
+  }
+  return s;
+}
+
+// Elements by which an access moves when `range` advances by one; nullopt: not by a constant.
+std::optional<i64> stride(const Shape& s, U index, U range) {
+  u64 bit = s.bit(range);
+  i64 total = 0;
+  for (auto& [term, coefficient] : linear_form(index->src(1)).terms) {
+    if (term == range) total += coefficient;
+    else if (*s.deps.find(term) & bit) return std::nullopt;
+  }
+  return total;
+}
+
+bool fits_i32(U u) { return u->min > -(i64(1) << 31) && u->max < (i64(1) << 31) - 1; }
+
+// Lanes that `range` could have; 1: it cannot be lanes. A vector's width is what the widest element type fills, and narrow
+// integers are computed in 32 bits. What lanes need from idx arithmetic they do in i32.
+int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_bits, bool masks_narrow) {
+  u64 bit = s.bit(range);
+  int widest = 32;
+  for (U u : order) {
+    if (!(*s.deps.find(u) & bit) || u->op == Op::RANGE) continue;
+    DType t = u->dtype;
+    if (t.scalar == Scalar::IDX) {
+      if (!fits_i32(u)) {  // allowed only as the offset of an access, which is computed in 64 bits
+        continue;
+      }
+      continue;
+    }
+    if (t == VOID) continue;
+    widest = std::max(widest, t.bits());
+    switch (u->op) {  // no lane form: integer division, wide multiplies of AVX2, anything that calls
+      case Op::IDIV:
+      case Op::MOD: return 1;
+      case Op::MUL:
+        if (!masks_narrow && t.is_int() && t.bits() == 64) return 1;
+        break;
+      case Op::CAST: {
+        DType from = u->src(0)->dtype;
+        if (from.scalar == Scalar::IDX && !fits_i32(u->src(0))) return 1;
+        if (!masks_narrow && (from.bits() == 64 || t.bits() == 64) && from.scalar != Scalar::IDX) return 1;
+        if (!masks_narrow && (from.is_int() || t.is_int()) && std::min(from.bits(), t.bits()) < 32) return 1;
+        break;
+      }
+      default: break;
+    }
+    if (!masks_narrow && (t.bits() == 64 || (t.is_int() && t.bits() < 32))) return 1;
+    if (has(u->op, TO_BOOL) && u->src(0)->dtype.scalar == Scalar::IDX && (!fits_i32(u->src(0)) || !fits_i32(u->src(1))))
+      return 1;
+  }
+  return vector_bits / widest;
+}
+
+// Cost of one pass with `range` as `lanes` lanes, in scalar-or-vector instructions.
+double pass_cost(const Shape& s, const std::vector<U>& order, U range, int lanes) {
+  u64 bit = range ? s.bit(range) : 0;
+  double cost = 0;
+  double shrink = range ? double((bound(range) + lanes - 1) / lanes) / double(bound(range)) : 1;
+  for (const Access& a : s.accesses) {
+    double n = trips(s, a.deps);
+    if (!(a.deps & bit)) {
+      cost += n;
+      continue;
+    }
+    std::optional<i64> step = stride(s, a.index, range);
+    double each = step && *step == 1 ? 1 : step && *step == 0 ? 0.5 : 2.0 * lanes;
+    if (step && *step == 0 && a.store) each = 2.0 * lanes;
+    cost += n * shrink * each;
+  }
+  for (U u : order) {
+    if (!has(u->op, ALU) || u->dtype.scalar == Scalar::IDX) continue;
+    u64 d = *s.deps.find(u);
+    cost += trips(s, d) * (d & bit ? shrink : 1);
+  }
+  if (range && range->range_kind() == RangeKind::REDUCE)  // the horizontal combination at the end
+    cost += trips(s, s.main_reduce ? *s.deps.find(s.main_reduce) : 0) * 2 * std::log2(double(lanes));
+  return cost;
+}
+
+i64 largest_divisor(i64 n, i64 most) {
+  for (i64 d = std::min(n, most); d > 1; d--)
+    if (n % d == 0) return d;
+  return 1;
+}
+
+}  // namespace
+
+Split* Plan::split(U range) {
+  for (auto& [r, s] : splits)
+    if (r == range) return &s;
+  splits.push_back({range, {}});
+  return &splits.back().second;
+}
+
+LinearForm linear_form(U index) {
+  LinearForm form;
+  std::vector<std::pair<U, i64>> work{{index, 1}};
+  while (!work.empty()) {
+    auto [u, k] = work.back();
+    work.pop_back();
+    if (u->is_const()) form.constant += k * u->arg(0);
+    else if (u->op == Op::ADD) work.push_back({u->src(1), k}), work.push_back({u->src(0), k});
+    else if (u->op == Op::SUB) work.push_back({u->src(1), -k}), work.push_back({u->src(0), k});
+    else if (u->op == Op::NEG) work.push_back({u->src(0), -k});
+    else if (u->op == Op::MUL && u->src(1)->is_const()) work.push_back({u->src(0), k * u->src(1)->arg(0)});
+    else if (u->op == Op::SHL && u->src(1)->is_const()) work.push_back({u->src(0), k << u->src(1)->arg(0)});
+    else {
+      auto at = std::ranges::find(form.terms, u, &std::pair<U, i64>::first);
+      if (at == form.terms.end()) form.terms.push_back({u, k});
+      else at->second += k;
+    }
+  }
+  std::erase_if(form.terms, [](auto& t) { return t.second == 0; });
+  return form;
+}
+U identity_of(Op op, DType t) {
+  if (op == Op::ADD || op == Op::MUL) return constant(t, op == Op::MUL);
+  check(op == Op::MAX || op == Op::MIN, "no identity of ", op);
+  if (t.is_float()) return constant_float(t, op == Op::MAX ? -INFINITY : INFINITY);
+  if (t.is_bool()) return constant(t, op == Op::MIN);
+  i64 least = t.is_signed() ? i64(~u64(0) << (t.bits() - 1)) : 0;
+  return constant(t, op == Op::MAX ? least : ~least);
+}
+U build(const LinearForm& form) {
+  Expr sum = 0;
+  for (auto& [term, k] : form.terms) sum = sum + Expr(term) * k;
+  return sum + Expr(form.constant);
+}
+
+Plan choose_plan(U sink, const Target& target) {
+  Shape s = look_at(sink);
+  std::vector<U> order = toposort(sink);
+  Machine machine = machine_of(target);
+  Plan plan{s.loops, s.reduces, {}};
+  if (!ctx.OPT) return plan;
+  bool masks_narrow = target.features & isa::x86::AVX512;  // every element width has lanes and masks
+
+  // Lanes.
+  U vector = nullptr;
+  int lanes = 1;
+  double best = pass_cost(s, order, nullptr, 1);
+  std::vector<U> candidates = s.loops;
+  if (s.main_reduce)
+    for (U r : s.main_reduce->src().subspan(1)) candidates.push_back(r);
+  for (U r : candidates) {
+    int n = lanes_for(s, order, r, machine.vector_bits(), masks_narrow);
+    while (n > 4 && bound(r) * 2 <= n) n /= 2;  // a short axis takes a narrower vector
+    if (n < 2 || bound(r) < 2 || bound(r) >= i64(1) << 31 || (!masks_narrow && bound(r) % n)) continue;
+    if (r->range_kind() == RangeKind::REDUCE)
+      for (U u : order)  // one REDUCE only may have lanes: all that close this range must be alike
+        if (u->op == Op::REDUCE && (*s.deps.find(u->src(0)) & s.bit(r)) && std::ranges::find(u->src(), r) == u->src().end()) n = 1;
+    if (n < 2) continue;
+    double cost = pass_cost(s, order, r, n);
+    if (cost < best * 0.999) best = cost, vector = r, lanes = n;
+  }
+  if (vector) plan.split(vector)->lanes = lanes;
+
+  // Register tile: unroll LOOP ranges so that loads are reused across accumulators.
+  auto blocks = [&](U r) { return r == vector ? (bound(r) + lanes - 1) / lanes : bound(r); };
+  int reductions = 0;
+  for (U u : order) reductions += u->op == Op::REDUCE;
+  if (s.main_reduce) {
+    u64 inner = *s.deps.find(s.main_reduce->src(0));
+    int budget = machine.registers() * 3 / 4 / std::max(reductions, 1);
+    std::vector<const Access*> loads;
+    for (const Access& a : s.accesses)
+      if (!a.store && (a.deps & ~inner) == 0 && trips(s, a.deps) > 1) loads.push_back(&a);
+    std::vector<std::pair<U, std::vector<i64>>> choices;
+    for (U r : s.loops) {
+      if (!(inner & s.bit(r))) continue;
+      std::vector<i64> factors;
+      for (i64 f = 1; f <= 16; f++)
+        if (blocks(r) % f == 0) factors.push_back(f);
+      choices.push_back({r, factors});
+    }
+    double least = 1e30;
+    std::vector<std::pair<U, i64>> chosen;
+    auto consider = [&](std::vector<std::pair<U, i64>> tile) {
+      double tiles = 1, moved = 0;
+      for (auto& [r, f] : tile) tiles *= double(f);
+      if (tiles > budget) return;
+      for (const Access* a : loads) {
+        double n = 1;
+        for (auto& [r, f] : tile)
+          if (a->deps & s.bit(r)) n *= double(f);
+        moved += n;
+      }
+      double cost = moved / tiles + 0.3 / tiles + (tiles < 8 ? 0.05 * (8 - tiles) : 0);
+      for (auto& [r, f] : tile) cost += 1e-4 * double(f);
+      if (cost < least) least = cost, chosen = tile;
+    };
+    consider({});
+    for (size_t i = 0; i < choices.size(); i++)
+      for (i64 f : choices[i].second) {
+        consider({{choices[i].first, f}});
+        for (size_t j = i + 1; j < choices.size(); j++)
+          for (i64 g : choices[j].second) consider({{choices[i].first, f}, {choices[j].first, g}});
+      }
+    i64 copies = 1;
+    for (auto& [r, f] : chosen)
+      if (f > 1) plan.split(r)->unroll = f, copies *= f;
+    // Short innermost reduce loops vanish; a long one is unrolled when the tile alone is too small to fill the pipeline.
+    i64 room = std::max<i64>(1, 128 / (copies * i64(std::max<size_t>(loads.size(), 1))));
+    for (size_t i = s.main_reduce->nsrc; i-- > 1;) {
+      U r = s.main_reduce->src(int(i));
+      i64 n = blocks(r), f = n <= 8 && n <= room ? n : copies < 8 ? largest_divisor(n, std::min<i64>(8 / copies, room)) : 1;
+      if (f > 1) plan.split(r)->unroll = f, room /= f;
+      if (f < n) break;
+    }
+  } else if (vector) {
+    i64 f = largest_divisor(blocks(vector), order.size() > 60 ? 2 : 4);
+    if (f > 1) plan.split(vector)->unroll = f;
+  }
+
+  // Cores: the LOOP range with most outer iterations that every store has, moved outermost.
+  U thread = nullptr;
+  i64 most = 1;
+  for (U r : s.loops) {
+    bool everywhere = true;
+    for (U store : sink->src()) everywhere &= std::ranges::find(store->src(), r) != store->src().end();
+    Split* split = plan.split(r);
+    i64 n = (blocks(r) + split->unroll - 1) / split->unroll;
+    if (everywhere && n > most && (!thread || most < 4 * target.threads)) most = n, thread = r;
+  }
+  if (thread) {
+    plan.split(thread)->thread = true;
+    std::erase(plan.order, thread);
+    plan.order.insert(plan.order.begin(), thread);
+  }
+  return plan;
+}
+
+std::string print(const Plan& plan) {
+  std::string out;
+  for (auto& [r, s] : plan.splits) {
+    std::string name = str("r", r->arg(0));
+    if (s.lanes > 1) out += str("SPLIT(", name, ", ", s.lanes, ", lane) ");
+    if (s.unroll > 1) out += str("UNROLL(", name, ", ", s.unroll, ") ");
+    if (s.thread) out += str("SPLIT(", name, ", ", bound(r), ", core) ");
+  }
+  if (!plan.order.empty()) {
+    out += "ORDER(";
+    for (U r : plan.order) out += str(r == plan.order[0] ? "" : ", ", "r", r->arg(0));
+    out += ")";
+  }
+  return out;
+}
+
+U apply_plan(U sink, const Plan& plan) {
+  struct Parts {
+    U value;                  // (outer * unroll + u) * lanes + v
+    std::vector<U> ranges;    // that replace it in STOREs and REDUCEs
+    U condition = nullptr;    // value < bound, when the split does not divide
+  };
+  UMap<Parts> parts;
+  i64 next_id = 0;
+  auto range = [&](i64 n, RangeKind kind) {
+    return make(Op::RANGE, IDX, {index_constant(n)}, {next_id++, i64(kind)});
+  };
+  auto take_apart = [&](U r) {
+    Split split;
+    for (auto& [k, v] : plan.splits)
+      if (k == r) split = v;
+    i64 n = bound(r), block = split.unroll * split.lanes, outer = (n + block - 1) / block;
+    Parts p{nullptr, {}, nullptr};
+    Expr value = 0;
+    if (outer > 1 || split.thread) {
+      p.ranges.push_back(range(outer, split.thread ? RangeKind::THREAD : r->range_kind()));
+      value = Expr(p.ranges.back()) * block;
+    }
+    if (split.unroll > 1) {
+      p.ranges.push_back(range(split.unroll, RangeKind::UNROLL));
+      value = value + Expr(p.ranges.back()) * split.lanes;
+    }
+    if (split.lanes > 1) {
+      p.ranges.push_back(range(split.lanes, RangeKind::VECTOR));
+      value = value + Expr(p.ranges.back());
+    }
+    p.value = value;
+    if (outer * block != n) p.condition = Expr(p.value) < Expr(n);
+    parts[r] = p;
+  };
+  for (U r : plan.order) take_apart(r);
+  for (U r : plan.reduce_order) take_apart(r);
+
+  // One rebuild: ranges become their values, INDEX nodes gain the masks of the ranges that they depend on.
+  UMap<U> became;
+  UMap<std::vector<U>> masked;  // ranges with a condition that a node depends on
+  std::vector<U> src;
+  for (U u : toposort(sink)) {
+    if (u->op == Op::RANGE) {
+      Parts* p = parts.find(u);
+      check(p, "a range that no STORE or REDUCE closes: ", u);
+      became[u] = p->value;
+      if (p->condition) masked[u] = {u};
+      continue;
+    }
+    std::vector<U> mask;
+    src.clear();
+    for (U x : u->src()) {
+      if (std::vector<U>* m = masked.find(x))
+        for (U r : *m)
+          if (std::ranges::find(mask, r) == mask.end()) mask.push_back(r);
+      if (x->op == Op::RANGE && (u->op == Op::STORE || u->op == Op::REDUCE)) {
+        for (U part : parts.find(x)->ranges) src.push_back(part);
+      } else {
+        src.push_back(*became.find(x));
+      }
+    }
+    auto condition = [&](const std::vector<U>& ranges) {
+      U all = nullptr;
+      for (U r : ranges) all = all ? make_alu(Op::AND, all, parts.find(r)->condition) : parts.find(r)->condition;
+      return all;
+    };
+    if (u->op == Op::INDEX && !mask.empty()) {
+      U all = condition(mask);
+      if (src.size() > 2) src[2] = make_alu(Op::AND, src[2], all);
+      else src.push_back(all);
+    }
+    if (u->op == Op::REDUCE) {
+      std::vector<U> own;
+      for (U r : mask)
+        if (std::ranges::find(u->src(), r) != u->src().end()) own.push_back(r);
+      Op o = Op(u->arg(0));
+      if (!own.empty()) {
+        src[0] = make_alu(Op::WHERE, condition(own), src[0], identity_of(o, u->dtype));
+        std::erase_if(mask, [&](U r) { return std::ranges::find(own, r) != own.end(); });
+      }
+    }
+    became[u] = make(u->op, u->dtype, src, u->arg());
+    if (!mask.empty()) masked[u] = mask;
+  }
+  return *became.find(sink);
+}
+
+}  // namespace ingot

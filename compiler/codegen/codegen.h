@@ -22,8 +22,9 @@ struct Param {
 // the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none).
 struct Program {
   std::string name, source, isa, arch;
-  std::vector<u8> code;
+  std::vector<u8> code;       // instructions, then literals
   std::vector<Param> params;
+  i64 code_bytes = 0;         // of the instructions
   i64 extent = 1;             // bound of the THREAD range; pieces of it may run at the same time
   i64 operations = 0;         // arithmetic operations, an FMA counted as 2
   i64 bytes = 0;              // unique bytes read and written (buffer sizes touched)
@@ -114,26 +115,42 @@ struct Linear {
 };
 Linear linearise(U sink);
 
-// ---- isel_x86.cc, regalloc.cc, emit.cc ---------------------------------------------------------------------------------
+// ---- isel_x86.cc: instructions with virtual registers -------------------------------------------------------------------
 struct CodeLine {
-  enum Kind : u8 { INST, LABEL, JUMP, LOOP, END } kind = INST;
-  isa::Instruction inst;      // INST; JUMP: the branch, its target in `label`
+  enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END } kind = INST;
+  isa::Instruction inst;      // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`
   int label = -1;
   U u = nullptr;              // what it computes, for annotations
 };
-struct Register {             // a virtual register
+struct VirtualRegister {
   isa::RegClass cls = isa::RegClass::NONE;
   u16 bits = 0;
-  bool rematerialise = false; // its one definition can be repeated at each use (constants)
-  u32 hint = isa::no_register;// virtual register it would like to share with
+  bool low = false;           // an instruction names it that reaches only the first 16 vector registers
+  int constant = -1;          // line of `constants` that makes it: spilling it means making it again
 };
-struct Code_ {
+struct MachineCode {
   std::vector<CodeLine> lines;
-  std::vector<Register> registers;  // number - isa::first_virtual
-  std::vector<u8> pool;             // literals, addressed through label -2 pc-relative with imm = offset
-  i64 frame_bytes = 0;              // spill slots at [rsp]
+  std::vector<CodeLine> constants;         // definitions of values without sources
+  std::vector<VirtualRegister> registers;  // of number isa::first_virtual + position
+  std::vector<u8> pool;                    // literals; operands with RegClass::POINTER address it by offset
+  i64 frame_bytes = 0;                     // scratch and spill slots at the stack pointer
 };
-struct RegisterFile {               // what an ISA offers to the allocator
-  std::vector<u32> scalar, vector, predicate;  // numbers in order of preference
+MachineCode select_x86(const Linear&, const Target&);
+
+// ---- regalloc.cc: linear scan, shared by all ISAs -----------------------------------------------------------------------
+struct SpillCode {            // how an ISA moves a register to and from the frame
+  void (*load)(const isa::Operand& to, i64 frame_offset, const Target&, CodeLine& out);
+  void (*store)(const isa::Operand& from, i64 frame_offset, const Target&, CodeLine& out);
 };
+struct RegisterFile {         // registers to allocate, in order of preference
+  std::vector<u32> scalar, vector, predicate;
+  u32 low_vectors = 16;       // VirtualRegister::low: numbers below this
+};
+void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
+
+// ---- emit_x86.cc: prologue, encodings, branches, literals ------------------------------------------------------------
+RegisterFile register_file_x86(const Target&);
+extern const SpillCode spill_code_x86;
+void emit_x86(const MachineCode&, Program& program);
+
 }  // namespace ingot

@@ -1,0 +1,1344 @@
+// SPDX-License-Identifier: MIT
+// Instruction selection for x86: from placed UOps to instructions with virtual registers.
+//
+// Elementwise ops are selected by the rows' own meanings: a row whose pattern matches the node computes it, and the row that also
+// takes a load, a broadcast or an immediate as it stands wins. What no pattern can say (moves, masks, comparisons through flags,
+// lane shuffles) is a named sequence below. A LOAD with one user in the same loop body is not emitted by itself but offered to that
+// user as a memory operand. Values: integers and idx of one lane in 32- or 64-bit general registers, narrow ones extended by their
+// sign; bool 0 or 1; floats and vectors in vector registers; bool vectors in mask registers, or on AVX2 as lanes of all ones.
+#include <algorithm>
+#include <bit>
+#include <unordered_map>
+#include "compiler/codegen/codegen.h"
+
+namespace ingot {
+namespace {
+
+using isa::Inst;
+using isa::Operand;
+using isa::OperandSpec;
+using isa::RegClass;
+constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
+
+// ---- the rows, indexed for one feature set -----------------------------------------------------------------------------
+struct Rows {
+  std::unordered_map<std::string_view, std::vector<const Inst*>> by_name;
+  std::vector<const Inst*> by_op[int(Op::COUNT)];  // with a meaning, by the root of its pattern
+  bool avx512;
+};
+const Rows& rows_for(u64 features) {
+  auto build = [](u64 have) {
+    Rows rows;
+    rows.avx512 = have & isa::x86::AVX512;
+    const isa::Isa& x86 = *isa::find_isa("x86");
+    for (size_t i = 0; i < x86.rows; i++) {
+      const Inst& row = x86.row(i);
+      if (isa::features_of(row) & ~have) continue;
+      rows.by_name[isa::name_of(row)].push_back(&row);
+      if (const isa::Effect* e = isa::effect_of(row); e && e->value.term[0].kind == Pat::Term::NODE)
+        rows.by_op[e->value.term[0].v].push_back(&row);
+    }
+    return rows;
+  };
+  static const Rows narrow = build(isa::x86::AVX2);
+  if (!(features & isa::x86::AVX512)) return narrow;
+  static const Rows wide = build(isa::x86::AVX2 | isa::x86::AVX512);
+  return wide;
+}
+
+int vector_width(DType t) { return std::max(128, t.lanes * t.bits()); }
+bool in_vector(DType t) { return t.lanes > 1 || t.is_float(); }
+int scalar_width(DType t) { return t.bits() == 64 ? 64 : 32; }
+bool wide_int(DType t) { return t.bits() == 64; }
+
+class Selector {
+ public:
+  Selector(const Linear& linear, const Target& target)
+      : linear_(linear), target_(target), avx512_(target.features & isa::x86::AVX512), rows_(rows_for(target.features)) {}
+
+  MachineCode run() {
+    count_uses();
+    params_ = new_register(RegClass::SCALAR, 64);
+    begin_ = new_register(RegClass::SCALAR, 64);
+    end_ = new_register(RegClass::SCALAR, 64);
+    move(params_, gpr(RDI));
+    move(begin_, gpr(RSI));
+    move(end_, gpr(RDX));
+    for (size_t i = 0; i < linear_.lines.size(); i++) {
+      const Line& line = linear_.lines[i];
+      current_ = line.u;
+      switch (line.kind) {
+        case Line::INIT: init(line.u); break;
+        case Line::UPDATE: update(line.u); break;
+        case Line::LOOP: loop(line.u); break;
+        case Line::END: end(line.u); break;
+        case Line::NODE: node(line.u); break;
+      }
+    }
+    return std::move(code_);
+  }
+
+ private:
+  // ---- registers and emission --------------------------------------------------------------------------------------------
+  Operand new_register(RegClass cls, int bits) {
+    code_.registers.push_back({cls, u16(bits)});
+    return isa::reg(cls, bits, isa::first_virtual + u32(code_.registers.size()) - 1);
+  }
+  Operand register_for(DType t) {
+    if (t.lanes > 1 && t.is_bool())
+      return avx512_ ? new_register(RegClass::PREDICATE, 64) : new_register(RegClass::VECTOR, std::max(128, t.lanes * 32));
+    if (in_vector(t)) return new_register(RegClass::VECTOR, vector_width(t));
+    return new_register(RegClass::SCALAR, scalar_width(t));
+  }
+  static Operand gpr(u32 number, int bits = 64) { return isa::reg(RegClass::SCALAR, bits, number); }
+  static Operand resized(Operand o, int bits) {
+    if (o.kind == Operand::REG) o.bits = u16(bits);
+    return o;
+  }
+  static bool fits(const OperandSpec& s, const Operand& o) {
+    switch (o.kind) {
+      case Operand::REG: return s.cls == o.cls && s.bits == o.bits && !s.vector_index && (s.fixed < 0 || u32(s.fixed) == o.reg);
+      case Operand::MEM:
+        if (s.vector_index) return false;
+        return o.broadcast ? s.broadcast_bits == o.bits : s.mem_bits == o.bits || s.mem_bits == 1;
+      case Operand::IMM: {
+        if (!s.imm_bits || s.pc_relative || s.vector_index) return false;
+        if (s.fixed >= 0) return o.imm == s.fixed;
+        i64 n = s.imm_bits == 64 ? 0 : i64(1) << (s.imm_unsigned ? s.imm_bits : s.imm_bits - 1);
+        return !n || (s.imm_unsigned ? o.imm >= 0 && o.imm < n : o.imm >= -n && o.imm < n);
+      }
+      default: return false;
+    }
+  }
+  const Inst& find(const char* name, std::span<const Operand> ops, bool masked) {
+    u64 key = u64(reinterpret_cast<uintptr_t>(name)) * 31 + masked;
+    for (const Operand& o : ops) {
+      i64 immediate = o.kind != Operand::IMM ? 0 : o.imm == 1 ? 1 : o.imm >= -128 && o.imm < 128 ? 2 : o.imm >= 0 && o.imm < 256 ? 3
+                      : i32(o.imm) == o.imm ? 4 : u32(o.imm) == o.imm ? 5 : 6;
+      u64 fixed = o.kind == Operand::REG && o.reg < isa::first_virtual ? o.reg + 1 : 0;
+      key = (key ^ (u64(o.kind) | u64(o.cls) << 4 | u64(o.bits) << 8 | u64(o.broadcast) << 24 | u64(immediate) << 32 | fixed << 40)) *
+            0x9E3779B97F4A7C15ull;
+    }
+    thread_local std::unordered_map<u64, const Inst*> known;
+    key ^= avx512_;
+    if (auto at = known.find(key); at != known.end()) return *at->second;
+    auto list = rows_.by_name.find(name);
+    const Inst* best = nullptr;
+    if (list != rows_.by_name.end())
+      for (const Inst* row : list->second) {
+        if (masked && !isa::predicable(*row)) continue;
+        std::span<const OperandSpec> specs = isa::operands_of(*row);
+        size_t shown = 0;
+        bool ok = true;
+        for (const OperandSpec& s : specs)
+          if (!s.implicit) {
+            ok &= shown < ops.size() && fits(s, ops[shown]);
+            shown++;
+          }
+        if (!ok || shown != ops.size()) continue;
+        if (!best || better(*row, *best)) best = row;
+      }
+    if (!best) {
+      std::string text = name;
+      for (const Operand& o : ops)
+        text += str(" [kind ", int(o.kind), " class ", int(o.cls), " bits ", o.bits, " broadcast ", int(o.broadcast), " imm ", o.imm, "]");
+      check(best, "no row for ", text, masked ? " masked" : "");
+    }
+    known[key] = best;
+    return *best;
+  }
+  bool is_evex(const Inst& row) const { return isa::features_of(row) & isa::x86::AVX512; }
+  bool better(const Inst& a, const Inst& b) const {  // EVEX reaches all 32 registers; else the first, which is shorter
+    return avx512_ && is_evex(a) && !is_evex(b);
+  }
+
+  CodeLine& put(const Inst& row, std::span<const Operand> ops) {
+    CodeLine line;
+    line.inst.row = &row;
+    line.inst.n = u8(ops.size());
+    line.u = current_;
+    bool low = !is_evex(row);
+    for (size_t i = 0; i < ops.size(); i++) {
+      line.inst.op[i] = ops[i];
+      if (low && ops[i].kind == Operand::REG && ops[i].cls == RegClass::VECTOR && ops[i].reg >= isa::first_virtual)
+        code_.registers[ops[i].reg - isa::first_virtual].low = true;
+    }
+    code_.lines.push_back(line);
+    return code_.lines.back();
+  }
+  CodeLine& ins(const char* name, std::initializer_list<Operand> ops) {
+    std::span<const Operand> list(ops.begin(), ops.size());
+    return put(find(name, list, false), list);
+  }
+  CodeLine& masked(const char* name, const Operand& mask, bool zeroing, std::initializer_list<Operand> ops) {
+    std::span<const Operand> list(ops.begin(), ops.size());
+    CodeLine& line = put(find(name, list, true), list);
+    line.inst.predicate = mask.reg;
+    line.inst.zeroing = zeroing;
+    return line;
+  }
+  void move(const Operand& to, const Operand& from) {
+    if (to == from) return;
+    const char* name = to.cls == RegClass::SCALAR ? "mov" : to.cls == RegClass::PREDICATE ? "kmovq" : "vmovaps";
+    ins(name, {to, from}).kind = CodeLine::MOVE;
+  }
+  void label(int n) {
+    CodeLine line;
+    line.kind = CodeLine::LABEL;
+    line.label = n;
+    code_.lines.push_back(line);
+  }
+  void jump(const char* name, int to) {
+    const auto& list = rows_.by_name.at(name);
+    for (const Inst* row : list)
+      if (isa::operands_of(*row)[0].imm_bits == 32) {
+        Operand zero = isa::imm(0);
+        CodeLine& line = put(*row, std::span(&zero, 1));
+        line.kind = CodeLine::JUMP;
+        line.label = to;
+        return;
+      }
+    check(false, "no rel32 form of ", name);
+  }
+
+  // ---- literals ----------------------------------------------------------------------------------------------------------
+  Operand pool(const void* data, size_t bytes, int bits, int broadcast = 0) {
+    size_t at = 0;
+    for (; at + bytes <= code_.pool.size(); at += bytes)
+      if (!std::memcmp(&code_.pool[at], data, bytes)) break;
+    if (at + bytes > code_.pool.size()) {
+      at = (code_.pool.size() + bytes - 1) / bytes * bytes;
+      code_.pool.resize(at + bytes);
+      std::memcpy(&code_.pool[at], data, bytes);
+    }
+    Operand o = isa::mem(bits, isa::no_register, i64(at));
+    o.cls = RegClass::POINTER;
+    o.broadcast = u8(broadcast);
+    return o;
+  }
+  static u64 lane_bits(U c, int lane) {
+    i64 v = c->arg(c->narg == 1 ? 0 : lane);
+    return c->dtype.is_float() ? encode_float(std::bit_cast<double>(v), c->dtype.element()) : u64(v);
+  }
+  Operand literal(U c) {  // a CONST in the pool, as a memory operand of the register's width (or one repeated lane)
+    DType t = c->dtype;
+    int lanes = t.lanes, bits = t.bits();
+    if (t.is_bool()) bits = 32;
+    if (c->narg == 1) {
+      u64 v = t.is_bool() ? (lane_bits(c, 0) ? ~u64(0) : 0) : lane_bits(c, 0);
+      return pool(&v, size_t(bits / 8), bits, lanes > 1 ? vector_width(t.with_lanes(lanes)) / bits : 0);
+    }
+    std::vector<u8> bytes(size_t(std::max(128, lanes * bits) / 8));
+    for (int i = 0; i < lanes; i++) {
+      u64 v = t.is_bool() ? (lane_bits(c, i) ? ~u64(0) : 0) : lane_bits(c, i);
+      std::memcpy(&bytes[size_t(i * bits / 8)], &v, size_t(bits / 8));
+    }
+    return pool(bytes.data(), bytes.size(), int(bytes.size()) * 8);
+  }
+  Operand constant_register(U c) {
+    DType t = c->dtype;
+    Operand r = register_for(t);
+    code_.registers[r.reg - isa::first_virtual].constant = int(code_.constants.size());
+    std::vector<CodeLine> body;
+    body.swap(code_.lines);
+    if (t.lanes > 1 && t.is_bool() && avx512_) {
+      u64 mask = 0;
+      for (int i = 0; i < t.lanes; i++) mask |= u64(lane_bits(c, i) & 1) << i;
+      ins("kmovq", {r, pool(&mask, 8, 64)});
+    } else if (!in_vector(t)) {
+      i64 v = i64(lane_bits(c, 0));
+      ins("mov", {r, isa::imm(r.bits == 32 ? i64(i32(v)) : v)});
+    } else if (c->narg == 1 && lane_bits(c, 0) == 0) {
+      if (avx512_) ins("vpxord", {r, r, r});
+      else ins("vpxor", {r, r, r});
+      Operand* op = code_.lines.back().inst.op;  // reads nothing: the sources are the result itself
+      op[1] = op[2] = op[0];
+    } else if (t.lanes == 1) {
+      Operand m = literal(c);
+      if (t.bits() < 32) {  // a half in the low bits
+        u32 v = u32(lane_bits(c, 0));
+        m = pool(&v, 4, 32);
+      }
+      ins(t.bits() == 64 ? "vmovsd" : "vmovss", {r, m});
+    } else {
+      Operand m = literal(c);
+      if (m.broadcast) {
+        int copies = m.broadcast;
+        m.broadcast = 0;
+        int bits = m.bits;
+        if (bits >= 32 && r.bits == 128 && bits == 64) ins("vmovddup", {r, m});
+        else if (bits == 64) ins("vbroadcastsd", {r, m});
+        else if (bits == 32) ins("vbroadcastss", {r, m});
+        else ins(bits == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, m});
+        (void)copies;
+      } else {
+        ins("vmovups", {r, m});
+      }
+    }
+    check(code_.lines.size() == 1, "a constant takes one instruction");
+    code_.constants.push_back(code_.lines[0]);
+    code_.lines.swap(body);
+    return r;
+  }
+
+  // ---- values ------------------------------------------------------------------------------------------------------------
+  Operand value(U u) {
+    if (Operand* r = registers_.find(u)) return *r;
+    if (u->op == Op::CONST) {
+      Operand r = constant_register(u);
+      registers_[u] = r;
+      return r;
+    }
+    if (u->op == Op::PARAM) {  // loaded once, before everything
+      Operand r = new_register(RegClass::SCALAR, 64);
+      registers_[u] = r;
+      CodeLine line;
+      Operand ops[] = {r, isa::mem(64, params_.reg, u->arg(0) * 8)};
+      line.inst.row = &find("mov", ops, false);
+      line.inst.n = 2, line.inst.op[0] = ops[0], line.inst.op[1] = ops[1];
+      line.u = u;
+      code_.lines.insert(code_.lines.begin() + 3 + loaded_params_++, line);
+      return r;
+    }
+    check(deferred_.contains(u), "value of ", u, " is not computed yet");
+    deferred_[u] = false;
+    emit(u);
+    return *registers_.find(u);
+  }
+  void define(U u, const Operand& r) { registers_[u] = r; }
+  Operand result(U u) {  // where the value of u goes: its accumulator if it is part of an update
+    if (Operand* acc = accumulator_of_.find(u)) {
+      define(u, *acc);
+      return *acc;
+    }
+    Operand r = register_for(u->dtype);
+    define(u, r);
+    return r;
+  }
+  bool is_deferred(U u) const {
+    const bool* d = deferred_.find(u);
+    return d && *d;
+  }
+
+  void count_uses() {
+    for (const Line& line : linear_.lines) {
+      if (line.kind == Line::UPDATE) {
+        uses_[line.u->src(0)]++;
+        mark_update(line.u);
+      }
+      if (line.kind != Line::NODE) continue;
+      if (line.u->op == Op::STORE) stored_.push_back(line.u->src(0)->src(0));
+      if (line.u->op == Op::REDUCE) continue;
+      for (U s : line.u->src()) {
+        uses_[s]++;
+        if (s->op == Op::INDEX)
+          for (U x : s->src()) uses_[x]++;
+        last_user_[s] = line.u;
+      }
+    }
+  }
+  // Nodes on the way from an accumulator to its update compute in the accumulator's own register.
+  void mark_update(U reduce) {
+    Operand acc = register_for(reduce->dtype);
+    accumulators_[reduce] = acc;
+    acc_registers_[make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)})] = acc;
+    U acc_node = make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)});
+    U u = reduce->src(0);
+    for (;;) {
+      U next = u->op == Op::FMA ? u->src(2) : u->nsrc == 2 && u->op != Op::FMA ? u->src(0) : nullptr;
+      if (u->nsrc == 2 && u->src(1) == acc_node) next = acc_node;
+      if (!next || !(has(u->op, ALU))) return;
+      if (next == acc_node) {
+        accumulator_of_[u] = acc;
+        return;
+      }
+      if (next->op != u->op && next->op != Op::FMA && u->op != Op::FMA) return;
+      accumulator_of_[u] = acc;
+      u = next;
+    }
+  }
+  bool may_fold(U u) const {  // a LOAD that its one user can take as memory
+    const int *d = linear_.depth.find(u);
+    U user = last_user_.find(u) ? *last_user_.find(u) : nullptr;
+    if (!user || *uses_.find(u) != 1 || !d) return false;
+    const int* at = linear_.depth.find(user);
+    return at && *at == *d;
+  }
+  void node(U u) {
+    if (u->op == Op::REDUCE) {
+      if (u->arg(1) >= 0) define(u, *accumulators_.find(u));
+      return;
+    }
+    bool defer = false;
+    if (u->op == Op::LOAD)
+      defer = may_fold(u) && std::ranges::find(stored_, u->src(0)->src(0)) == stored_.end();
+    else if (u->op == Op::VECTORIZE && u->nsrc == 1)
+      defer = may_fold(u) && u->src(0)->op == Op::LOAD && is_deferred(u->src(0));
+    else if (has(u->op, TO_BOOL))
+      defer = may_fold(u) && (*last_user_.find(u))->op == Op::WHERE;
+    if (defer) {
+      deferred_[u] = true;
+      return;
+    }
+    emit(u);
+  }
+
+  // ---- memory ------------------------------------------------------------------------------------------------------------
+  Operand address(U index, int bits) {
+    U offset = index->src(1);
+    i64 displacement = 0;
+    if (offset->op == Op::ADD && offset->src(1)->is_const()) displacement = offset->src(1)->arg(0), offset = offset->src(0);
+    if (offset->is_const()) displacement += offset->arg(0), offset = nullptr;
+    int size = index->src(0)->dtype.bytes();
+    displacement *= size;
+    Operand base = value(index->src(0));
+    if (displacement > 0x7fffffff || displacement < -i64(0x80000000)) {  // too far for a displacement: computed
+      Operand at = new_register(RegClass::SCALAR, 64);
+      ins("mov", {at, isa::imm(displacement)});
+      Operand sum = new_register(RegClass::SCALAR, 64);
+      ins("lea", {sum, isa::mem(1, base.reg, 0, at.reg, 1)});
+      base = sum, displacement = 0;
+    }
+    return isa::mem(bits, base.reg, displacement, offset ? value(offset).reg : isa::no_register, size);
+  }
+  // A condition on a scalar access: the offset becomes 0 where it fails, so that the address is always good.
+  Operand guarded_address(U index, int bits) {
+    Operand c = value(index->src(2));
+    Operand at = new_register(RegClass::SCALAR, 64);
+    Operand offset = value(index->src(1)), base = value(index->src(0));
+    ins("mov", {at, isa::imm(0)});
+    ins("test", {c, c});
+    ins("cmovne", {at, offset});
+    return isa::mem(bits, base.reg, 0, at.reg, index->src(0)->dtype.bytes());
+  }
+  void load_scalar(U u, const Operand& r, const Operand& m) {
+    DType t = u->dtype;
+    Operand from = m;
+    from.bits = u16(t.bits());
+    if (t.is_float()) {
+      if (t.bits() >= 32) {
+        ins(t.bits() == 64 ? "vmovsd" : "vmovss", {r, from});
+      } else {
+        Operand w = new_register(RegClass::SCALAR, 32);
+        ins("movzx", {w, from});
+        ins("vmovd", {r, w});
+      }
+    } else if (t.bits() >= 32) {
+      ins("mov", {r, from});
+    } else {
+      ins(t.is_signed() ? "movsx" : "movzx", {r, from});
+    }
+  }
+  static const char* vector_move(DType t, bool masks) {
+    if (t.is_float() && t.bits() == 32) return "vmovups";
+    if (t.is_float() && t.bits() == 64) return "vmovupd";
+    if (!masks) return "vmovups";
+    switch (t.bits()) {
+      case 8: return "vmovdqu8";
+      case 16: return "vmovdqu16";
+      case 32: return "vmovdqu32";
+      default: return "vmovdqu64";
+    }
+  }
+  void load(U u) {
+    U index = u->src(0);
+    DType t = u->dtype;
+    Operand r = result(u);
+    if (t.lanes == 1) {
+      if (index->nsrc == 2) return load_scalar(u, r, address(index, t.bits()));
+      Operand m = guarded_address(index, t.bits()), c = value(index->src(2));
+      if (in_vector(t)) {
+        Operand loaded = new_register(RegClass::VECTOR, 128);
+        load_scalar(u, loaded, m);
+        Operand bits = new_register(RegClass::SCALAR, 64), all = new_register(RegClass::VECTOR, 128);
+        ins("mov", {resized(bits, 32), c});
+        ins("neg", {bits});
+        ins("vmovq", {all, bits});
+        ins(avx512_ ? "vpandq" : "vpand", {r, all, loaded});
+      } else {
+        Operand zero = new_register(RegClass::SCALAR, r.bits);
+        load_scalar(u, r, m);
+        ins("mov", {zero, isa::imm(0)});
+        ins("test", {c, c});
+        ins("cmove", {r, zero});
+      }
+      return;
+    }
+    int width = t.lanes * t.bits();
+    if (index->nsrc == 2) {
+      Operand m = address(index, width);
+      if (width < 128) ins(width == 64 ? "vmovq" : width == 32 ? "vmovd" : "vpinsrw", {r, m});
+      else ins(vector_move(t, avx512_), {r, m});
+      return;
+    }
+    Operand mask = value(index->src(2));
+    if (avx512_) {
+      masked(vector_move(t, true), mask, true, {r, address(index, r.bits)});
+    } else {
+      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {r, mask, address(index, r.bits)});
+    }
+  }
+  void store(U u) {
+    U index = u->src(0), v = u->src(1);
+    DType t = v->dtype;
+    if (t.lanes == 1) {
+      int skip = -1;
+      Operand r = value(v);
+      Operand m;
+      if (index->nsrc > 2) {
+        Operand c = value(index->src(2));
+        m = address(index, t.bits());
+        ins("test", {c, c});
+        jump("je", skip = next_label_++);
+      } else {
+        m = address(index, t.bits());
+      }
+      if (t.is_float() && t.bits() >= 32) {
+        ins(t.bits() == 64 ? "vmovsd" : "vmovss", {m, r});
+      } else if (t.is_float()) {
+        Operand w = new_register(RegClass::SCALAR, 32);
+        ins("vmovd", {w, r});
+        ins("mov", {m, resized(w, t.bits())});
+      } else {
+        ins("mov", {m, resized(r, t.bits())});
+      }
+      if (skip >= 0) label(skip);
+      return;
+    }
+    int width = t.lanes * t.bits();
+    Operand r = value(v);
+    if (index->nsrc == 2) {
+      Operand m = address(index, width);
+      if (width < 128) ins(width == 64 ? "vmovq" : "vmovd", {m, r});
+      else ins(vector_move(t, avx512_), {m, r});
+    } else if (avx512_) {
+      Operand mask = value(index->src(2));
+      masked(vector_move(t, true), mask, false, {address(index, r.bits), r});
+    } else {
+      Operand mask = value(index->src(2));
+      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {address(index, r.bits), mask, r});
+    }
+  }
+
+  // ---- selection by meaning ---------------------------------------------------------------------------------------------
+  // An operand for hole `x` at a position of a row: memory or an immediate if the row takes it as it stands. cost: lower is better.
+  bool operand_for(U x, const OperandSpec& s, Operand& out, int& cost, bool commit) {
+    if (x->op == Op::CONST && x->dtype.lanes == 1 && !x->dtype.is_float() && s.imm_bits && s.fixed < 0) {
+      Operand i = isa::imm(x->arg(0));
+      if (scalar_width(x->dtype) == 32) i.imm = s.imm_unsigned ? i64(u32(x->arg(0))) : i64(i32(x->arg(0)));
+      if (fits(s, i)) {
+        out = i;
+        return true;
+      }
+    }
+    if (s.imm_bits) return false;
+    if (s.mem_bits || s.broadcast_bits) {
+      if (x->op == Op::CONST && in_vector(x->dtype) && !x->dtype.is_bool() && !(x->narg == 1 && lane_bits(x, 0) == 0) &&
+          *linear_depth(x) == 0 && false) {
+        out = literal(x);
+        return fits(s, out);
+      }
+      U load = x->op == Op::VECTORIZE && x->nsrc == 1 && is_deferred(x) ? x->src(0) : x;
+      if (load->op == Op::LOAD && is_deferred(load) && load->src(0)->nsrc == 2) {
+        bool repeated = load != x;
+        int bits = repeated ? load->dtype.bits() : x->dtype.lanes * x->dtype.bits();
+        bool ok = repeated ? s.broadcast_bits == bits && in_vector(x->dtype) && vector_width(x->dtype) == s.bits
+                           : s.mem_bits == bits && (x->dtype.lanes > 1 || x->dtype.is_float() || bits == s.bits);
+        if (ok) {
+          cost -= 2;
+          if (commit) {
+            out = address(load->src(0), bits);
+            if (repeated) out.broadcast = u8(s.bits / bits);
+            deferred_[x] = deferred_[load] = false;
+          }
+          return true;
+        }
+      }
+    }
+    DType t = x->dtype;
+    bool vector = in_vector(t);
+    if (t.lanes > 1 && t.is_bool()) {
+      if (s.cls != (avx512_ ? RegClass::PREDICATE : RegClass::VECTOR)) return false;
+    } else if (s.cls != (vector ? RegClass::VECTOR : RegClass::SCALAR) ||
+               s.bits != (vector ? vector_width(t) : scalar_width(t))) {
+      return false;
+    }
+    if (s.fixed >= 0) return false;
+    if (commit) out = resized(value(x), s.bits);
+    return true;
+  }
+  const int* linear_depth(U u) const {
+    static const int zero = 0;
+    const int* d = linear_.depth.find(u);
+    return d ? d : &zero;
+  }
+
+  bool by_meaning(U u) {
+    const Inst* best = nullptr;
+    Match best_match;
+    int best_cost = 1 << 20;
+    DType t = u->dtype;
+    for (const Inst* row : rows_.by_op[int(u->op)]) {
+      DType rt = isa::dtype_of(*row);
+      bool same_size_int = rt.is_int() && t.is_int() && rt.bits() == t.bits() && u->op != Op::CAST && u->op != Op::SHR &&
+                           u->op != Op::CMPLT && u->op != Op::MIN && u->op != Op::MAX && u->op != Op::IDIV && u->op != Op::MOD &&
+                           u->op != Op::WHERE;
+      bool index = t.scalar == Scalar::IDX && rt.scalar == Scalar::I64;
+      if (rt.scalar != t.scalar && !same_size_int && !index) continue;
+      if ((rt.lanes == 1) != (t.lanes == 1)) continue;
+      std::span<const OperandSpec> specs = isa::operands_of(*row);
+      const isa::Effect& e = *isa::effect_of(*row);
+      const OperandSpec& target = specs[size_t(e.target)];
+      if (target.implicit || (in_vector(t) ? target.cls != RegClass::VECTOR || target.bits != vector_width(t)
+                                           : target.cls != RegClass::SCALAR || target.bits != scalar_width(t)))
+        continue;
+      Match m;
+      if (!match_meaning(e.value, u, m)) continue;
+      int cost = isa::latency_of(*row) + (avx512_ && !is_evex(*row) && in_vector(t) ? 1 : 0);
+      bool ok = true;
+      for (size_t i = 0; ok && i < specs.size(); i++) {
+        if (specs[i].implicit) {
+          ok = specs[i].cls == RegClass::FLAGS || specs[i].fixed >= 0;
+          if (specs[i].cls != RegClass::FLAGS && specs[i].cls != RegClass::NONE && !specs[i].imm_bits) ok = false;
+          continue;
+        }
+        Operand o;
+        if (i < 8 && m.at[i]) {
+          if (int(i) == e.target) {
+            cost += 1;  // its source is overwritten: a copy
+            ok = !(m.at[i]->dtype.lanes > 1 && m.at[i]->dtype.is_bool());
+          } else {
+            ok = operand_for(m.at[i], specs[i], o, cost, false);
+          }
+        } else if (int(i) != e.target) {
+          ok = specs[i].cls == RegClass::VECTOR;  // not in the meaning: upper lanes come from anywhere
+        }
+      }
+      if (ok && cost < best_cost) best = row, best_cost = cost, best_match = m;
+    }
+    if (!best) return false;
+    std::span<const OperandSpec> specs = isa::operands_of(*best);
+    const isa::Effect& e = *isa::effect_of(*best);
+    Operand ops[isa::max_operands];
+    size_t n = 0;
+    int unused = 0;
+    Operand tied;
+    for (size_t i = 0; i < specs.size(); i++) {
+      if (specs[i].implicit) continue;
+      n++;
+      if (int(i) == e.target) {
+        if (best_match.at[i]) tied = value(best_match.at[i]);
+      } else if (best_match.at[i]) {
+        operand_for(best_match.at[i], specs[i], ops[i], unused, true);
+      }
+    }
+    Operand r = result(u);
+    if (tied.kind == Operand::REG) {
+      for (size_t i = 0; i < n; i++)  // a source in the destination would be overwritten by the copy
+        if (int(i) != e.target && !(tied == r) && ops[i].kind == Operand::REG && ops[i].reg == r.reg) {
+          Operand t2 = new_register(r.cls, r.bits);
+          move(t2, resized(ops[i], r.bits));
+          ops[i] = resized(t2, ops[i].bits);
+        }
+      move(r, tied);
+    }
+    ops[e.target] = r;
+    for (size_t i = 0; i < n; i++)
+      if (ops[i].kind == Operand::NONE) ops[i] = upper_source(specs[i], ops, n);
+    put(*best, std::span<const Operand>(ops, n));
+    return true;
+  }
+  Operand upper_source(const OperandSpec& s, const Operand* ops, size_t n) {
+    for (size_t i = 1; i < n; i++)
+      if (ops[i].kind == Operand::REG && ops[i].cls == s.cls && ops[i].bits == s.bits) return ops[i];
+    U zero = constant_float(F32, 0);
+    return resized(value(zero), s.bits);
+  }
+  static bool match_meaning(const Pat& p, U u, Match& m) {
+    // Holes of meanings are operands 0 … 3; i32 rows serve u32 and idx alike, so only annotated dtypes are compared.
+    return match(p, u, m);
+  }
+
+  // ---- named sequences --------------------------------------------------------------------------------------------------
+  void emit(U u) {
+    current_ = u;
+    DType t = u->dtype;
+    switch (u->op) {
+      case Op::LOAD: return load(u);
+      case Op::STORE: return store(u);
+      case Op::VECTORIZE: return vectorize(u);
+      case Op::EXTRACT: return extract(u);
+      case Op::BITCAST: return bitcast(u);
+      case Op::CAST: return cast_to(u);
+      case Op::WHERE: if (by_meaning(u)) return; return select(u);
+      case Op::CMPLT:
+      case Op::CMPEQ:
+      case Op::CMPNE: return compare(u);
+      case Op::AND:
+      case Op::OR:
+      case Op::XOR:
+        if (t.is_bool()) return logic(u);
+        break;
+      case Op::SHL:
+      case Op::SHR: return shift(u);
+      case Op::NEG:
+        if (in_vector(t)) return negate(u);
+        break;
+      case Op::ROUND:
+      case Op::FLOOR:
+      case Op::TRUNC: return round(u);
+      case Op::MIN:
+      case Op::MAX: return extreme(u);
+      case Op::IDIV:
+      case Op::MOD: return divide(u);
+      case Op::MUL:
+        if (!in_vector(t)) return multiply(u);
+        break;
+      case Op::ADD:
+        if (!in_vector(t) && scalar_width(t) == 64) return add(u);
+        break;
+      default: break;
+    }
+    if (by_meaning(u)) return;
+    fallback(u);
+  }
+  void fallback(U u) {
+    DType t = u->dtype;
+    bool dp = t.bits() == 64;
+    if (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::SUB || u->op == Op::MUL || u->op == Op::FDIV || u->op == Op::SQRT)
+      check(!t.is_float() && dp, "x86: no row computes ", u->op, " ", t, " from ", u->src(0)->dtype);
+    check(false, "x86: no row computes ", u->op, " ", t, u->nsrc ? str(" from ", u->src(0)->dtype) : "");
+  }
+
+  void add(U u) {  // three-operand addition through lea, constants as displacements
+    Operand a = value(u->src(0));
+    U y = u->src(1);
+    if (y->is_const() && i32(y->arg(0)) == y->arg(0)) {
+      Operand r = result(u);
+      ins("lea", {r, isa::mem(1, a.reg, y->arg(0))});
+      return;
+    }
+    Operand b = value(y), r = result(u);
+    ins("lea", {r, isa::mem(1, a.reg, 0, b.reg, 1)});
+  }
+  void multiply(U u) {
+    Operand a = value(u->src(0));
+    U y = u->src(1);
+    if (y->is_const()) {
+      i64 k = y->arg(0);
+      Operand r = result(u);
+      if (k > 0 && (k & (k - 1)) == 0) {
+        move(r, a);
+        ins("shl", {r, isa::imm(std::countr_zero(u64(k)))});
+        return;
+      }
+      if (i32(k) == k) {
+        ins("imul", {r, a, isa::imm(k)});
+        return;
+      }
+    }
+    Operand b = value(y), r = result(u);
+    move(r, a);
+    ins("imul", {r, b});
+  }
+  void shift(U u) {
+    DType t = u->dtype;
+    U by = u->src(1);
+    bool left = u->op == Op::SHL;
+    if (in_vector(t)) {
+      Operand a = value(u->src(0)), r;
+      const char* immediate = left ? (wide_int(t) ? "vpsllq" : "vpslld")
+                              : t.is_signed() ? (wide_int(t) ? "vpsraq" : "vpsrad") : (wide_int(t) ? "vpsrlq" : "vpsrld");
+      const char* variable = left ? (wide_int(t) ? "vpsllvq" : "vpsllvd")
+                             : t.is_signed() ? (wide_int(t) ? "vpsravq" : "vpsravd") : (wide_int(t) ? "vpsrlvq" : "vpsrlvd");
+      if (by->is_const() && by->narg == 1) {
+        r = result(u);
+        ins(immediate, {r, a, isa::imm(by->arg(0))});
+      } else {
+        Operand b = value(by);
+        r = result(u);
+        ins(variable, {r, a, b});
+      }
+      return;
+    }
+    Operand a = value(u->src(0));
+    const char* name = left ? "shl" : t.is_signed() ? "sar" : "shr";
+    if (by->is_const()) {
+      Operand r = result(u);
+      move(r, a);
+      if (by->arg(0)) ins(name, {r, isa::imm(by->arg(0))});
+      return;
+    }
+    Operand b = resized(value(by), a.bits), r = result(u);
+    ins(left ? "shlx" : t.is_signed() ? "sarx" : "shrx", {r, a, b});
+  }
+  void negate(U u) {
+    DType t = u->dtype;
+    U zero = t.lanes > 1 ? constant(t, 0) : constant(t.element(), 0);
+    if (!t.is_float()) {
+      Operand a = value(u->src(0)), z = value(zero), r = result(u);
+      ins(wide_int(t) ? "vpsubq" : "vpsubd", {r, z, a});
+      return;
+    }
+    DType bits = t.bits() == 64 ? I64 : I32;
+    Operand sign = value(make(Op::CONST, bits.with_lanes(int(vector_width(t)) / t.bits()), {}, {wrap_to(i64(u64(1) << (t.bits() - 1)), bits)}));
+    Operand a = value(u->src(0)), r = result(u);
+    ins(avx512_ ? (t.bits() == 64 ? "vpxorq" : "vpxord") : "vpxor", {r, a, sign});
+  }
+  void round(U u) {
+    DType t = u->dtype;
+    Operand a = value(u->src(0)), r = result(u);
+    Operand mode = isa::imm(u->op == Op::ROUND ? 8 : u->op == Op::FLOOR ? 9 : 11);  // 8: no inexact exception
+    bool dp = t.bits() == 64;
+    if (t.lanes == 1) ins(avx512_ ? (dp ? "vrndscalesd" : "vrndscaless") : (dp ? "vroundsd" : "vroundss"), {r, a, a, mode});
+    else ins(avx512_ ? (dp ? "vrndscalepd" : "vrndscaleps") : (dp ? "vroundpd" : "vroundps"), {r, a, mode});
+  }
+  const char* float_name(const char* const names[4], DType t) { return names[(t.lanes > 1 ? 0 : 2) + (t.bits() == 64)]; }
+  // MIN and MAX give NaN if either source is; the instruction gives its second source then. With a constant second that suffices
+  // the other way round; otherwise a sum (NaN if either is) replaces the result where the sources are unordered.
+  void extreme(U u) {
+    DType t = u->dtype;
+    bool largest = u->op == Op::MAX;
+    if (t.is_float()) {
+      static constexpr const char* mins[] = {"vminps", "vminpd", "vminss", "vminsd"};
+      static constexpr const char* maxs[] = {"vmaxps", "vmaxpd", "vmaxss", "vmaxsd"};
+      const char* name = float_name(largest ? maxs : mins, t);
+      U x = u->src(0), y = u->src(1);
+      Operand a = value(x), b = value(y);
+      auto number = [](U c) { return c->is_const() && c->narg == 1 && c->const_float() == c->const_float(); };
+      if (number(y)) {
+        Operand r = result(u);
+        ins(name, {r, b, a});
+        return;
+      }
+      static constexpr const char* adds[] = {"vaddps", "vaddpd", "vaddss", "vaddsd"};
+      Operand m = new_register(RegClass::VECTOR, a.bits);
+      if (avx512_) {
+        static constexpr const char* unordered[] = {"vcmpunordps", "vcmpunordpd", "vcmpunordss", "vcmpunordsd"};
+        Operand k = new_register(RegClass::PREDICATE, 64), r = result(u);
+        ins(float_name(unordered, t), {k, a, b});
+        ins(name, {m, a, b});
+        masked(float_name(adds, t), k, false, {m, a, b});
+        code_.lines.back().inst.zeroing = false;
+        merge_into(m);
+        move(r, m);
+        return;
+      }
+      static constexpr const char* unordered[] = {"vcmpunordps", "vcmpunordpd", "vcmpunordss", "vcmpunordsd"};
+      Operand k = new_register(RegClass::VECTOR, a.bits), sum = new_register(RegClass::VECTOR, a.bits), r = result(u);
+      ins(float_name(unordered, t), {k, a, b});
+      ins(name, {m, a, b});
+      ins(float_name(adds, t), {sum, a, b});
+      ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, m, sum, k});
+      return;
+    }
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
+    if (in_vector(t)) {
+      const char* name = largest ? (t.is_signed() ? (wide_int(t) ? "vpmaxsq" : "vpmaxsd") : (wide_int(t) ? "vpmaxuq" : "vpmaxud"))
+                                 : (t.is_signed() ? (wide_int(t) ? "vpminsq" : "vpminsd") : (wide_int(t) ? "vpminuq" : "vpminud"));
+      ins(name, {r, a, b});
+      return;
+    }
+    Operand chosen = new_register(RegClass::SCALAR, r.bits);
+    move(chosen, a);
+    ins("cmp", {a, b});
+    ins(t.is_signed() ? (largest ? "cmovl" : "cmovg") : (largest ? "cmovb" : "cmova"), {chosen, b});
+    move(r, chosen);
+  }
+  void merge_into(const Operand& m) { merged_.push_back(m.reg); }  // documents that the line before reads what it writes
+
+  void compare(U u) {
+    U x = u->src(0), y = u->src(1);
+    DType t = x->dtype;
+    int which = u->op == Op::CMPLT ? 0 : u->op == Op::CMPEQ ? 1 : 2;
+    if (t.lanes > 1) {
+      if (t.is_bool()) {  // of masks: equal is not xor, less is not a and b
+        logic_of_masks(u, which);
+        return;
+      }
+      Operand a = value(x), b = value(y), r = result(u);
+      if (t.is_float()) {
+        static constexpr const char* names[2][3] = {{"vcmpltps", "vcmpeqps", "vcmpneqps"}, {"vcmpltpd", "vcmpeqpd", "vcmpneqpd"}};
+        ins(names[t.bits() == 64][which], {r, a, b});
+        narrow_mask(r, t);
+        return;
+      }
+      if (avx512_) {
+        static constexpr const char* names[4][3] = {{"vpcmpltd", "vpcmpeqd", "vpcmpneqd"},
+                                                    {"vpcmpltq", "vpcmpeqq", "vpcmpneqq"},
+                                                    {"vpcmpltud", "vpcmpeqd", "vpcmpneqd"},
+                                                    {"vpcmpltuq", "vpcmpeqq", "vpcmpneqq"}};
+        ins(names[(t.is_signed() ? 0 : 2) + wide_int(t)][which], {r, a, b});
+        narrow_mask(r, t);
+        return;
+      }
+      if (which == 0) {
+        ins("vpcmpgtd", {r, b, a});
+      } else {
+        ins("vpcmpeqd", {r, a, b});
+        if (which == 2) {
+          Operand ones = value(make(Op::CONST, I32.with_lanes(r.bits / 32), {}, {-1}));
+          ins("vpxor", {r, r, ones});
+        }
+      }
+      return;
+    }
+    if (t.is_float()) {
+      Operand mask = float_compare(u), r = result(u);
+      ins("vmovd", {r, mask});
+      ins("and", {r, isa::imm(1)});
+      return;
+    }
+    const char* condition = int_compare(u);
+    Operand r = result(u);
+    std::string_view cc(condition);
+    ins(cc == "l" ? "setl" : cc == "b" ? "setb" : cc == "e" ? "sete" : "setne", {resized(r, 8)});
+    ins("movzx", {r, resized(r, 8)});
+  }
+  // A mask register's bits above the lanes are zero: fewer than 8 lanes of a 128-bit comparison may leave some set.
+  void narrow_mask(const Operand& r, DType t) {
+    if (!avx512_ || t.lanes * t.bits() >= 128) return;
+    Operand keep = value(make(Op::CONST, BOOL.with_lanes(t.lanes), {}, {1}));
+    ins("kandw", {r, r, keep});
+  }
+  Operand float_compare(U u) {  // all ones or zeros in the low lane
+    DType t = u->src(0)->dtype;
+    int which = u->op == Op::CMPLT ? 0 : u->op == Op::CMPEQ ? 1 : 2;
+    Operand a = value(u->src(0)), b = value(u->src(1)), mask = new_register(RegClass::VECTOR, 128);
+    static constexpr const char* names[2][3] = {{"vcmpltss", "vcmpeqss", "vcmpneqss"}, {"vcmpltsd", "vcmpeqsd", "vcmpneqsd"}};
+    ins(names[t.bits() == 64][which], {mask, a, b});
+    return mask;
+  }
+  const char* int_compare(U u) {  // sets the flags; returns the condition
+    U x = u->src(0), y = u->src(1);
+    Operand a = value(x);
+    if (y->is_const() && i32(y->arg(0)) == y->arg(0)) {
+      ins("cmp", {a, isa::imm(a.bits == 32 ? i64(i32(y->arg(0))) : y->arg(0))});
+    } else {
+      Operand b = value(y);
+      ins("cmp", {a, b});
+    }
+    return u->op == Op::CMPEQ ? "e" : u->op == Op::CMPNE ? "ne" : x->dtype.is_signed() ? "l" : "b";
+  }
+  void logic(U u) {
+    DType t = u->dtype;
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
+    if (t.lanes == 1) {
+      Operand both = new_register(RegClass::SCALAR, 32);
+      move(both, a);
+      ins(u->op == Op::AND ? "and" : u->op == Op::OR ? "or" : "xor", {both, b});
+      move(r, both);
+      return;
+    }
+    if (avx512_)
+      ins(u->op == Op::AND ? "kandq" : u->op == Op::OR ? "korq" : "kxorq", {r, a, b});
+    else
+      ins(u->op == Op::AND ? "vpand" : u->op == Op::OR ? "vpor" : "vpxor", {r, a, b});
+  }
+  void logic_of_masks(U u, int which) {
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
+    Operand ones = value(make(Op::CONST, BOOL.with_lanes(u->dtype.lanes), {}, {1}));
+    const char* names[] = {avx512_ ? "kandnq" : "vpandn", avx512_ ? "kxorq" : "vpxor"};
+    ins(names[which != 0], {r, a, b});
+    if (which == 1) ins(avx512_ ? "kxorq" : "vpxor", {r, r, ones});
+  }
+
+  void select(U u) {
+    DType t = u->dtype;
+    U c = u->src(0), x = u->src(1), y = u->src(2);
+    if (t.lanes > 1) {
+      if (t.is_bool()) {  // (c and x) or (not c and y)
+        Operand m = value(c), a = value(x), b = value(y), r = result(u);
+        Operand p = register_for(t), q = register_for(t);
+        ins(avx512_ ? "kandq" : "vpand", {p, m, a});
+        ins(avx512_ ? "kandnq" : "vpandn", {q, m, b});
+        ins(avx512_ ? "korq" : "vpor", {r, p, q});
+        return;
+      }
+      Operand m = value(c), a = value(x), b = value(y);
+      Operand r = result(u);
+      if (!avx512_) {
+        ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, b, a, m});
+        return;
+      }
+      const char* name = t.is_float() ? (t.bits() == 64 ? "vblendmpd" : t.bits() == 32 ? "vblendmps" : "vpblendmw")
+                         : t.bits() == 64 ? "vpblendmq" : t.bits() == 32 ? "vpblendmd" : t.bits() == 16 ? "vpblendmw" : "vpblendmb";
+      masked(name, m, false, {r, b, a});
+      return;
+    }
+    if (in_vector(t)) {
+      Operand mask;
+      if (is_deferred(c) && c->src(0)->dtype == t && t.bits() >= 32) {
+        deferred_[c] = false;
+        mask = float_compare(c);
+      } else {
+        Operand bit = value(c), bits = new_register(RegClass::SCALAR, 64);
+        mask = new_register(RegClass::VECTOR, 128);
+        ins("mov", {resized(bits, 32), bit});
+        ins("neg", {bits});
+        ins("vmovq", {mask, bits});
+      }
+      Operand a = value(x), b = value(y), r = result(u);
+      ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, b, a, mask});
+      return;
+    }
+    Operand a = value(x), b = value(y), chosen = new_register(RegClass::SCALAR, scalar_width(t));
+    const char* condition = "ne";
+    if (is_deferred(c) && !c->src(0)->dtype.is_float()) {
+      deferred_[c] = false;
+      for (U s : c->src())  // before the flags are set
+        if (!(s->is_const() && i32(s->arg(0)) == s->arg(0))) value(s);
+      condition = int_compare(c);
+    } else {
+      Operand bit = value(c);
+      ins("test", {bit, bit});
+    }
+    move(chosen, b);  // mov keeps the flags
+    std::string_view cc(condition);
+    ins(cc == "l" ? "cmovl" : cc == "b" ? "cmovb" : cc == "e" ? "cmove" : "cmovne", {chosen, a});
+    move(result(u), chosen);
+  }
+
+  void divide(U u) {  // floor; 0 where the divisor is 0. Unsigned and provably non-negative values need no correction
+    DType t = u->dtype;
+    int bits = scalar_width(t);
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
+    bool positive = t.is_unsigned() || (t.scalar == Scalar::IDX && u->src(0)->min >= 0 && u->src(1)->min > 0);
+    bool may_be_zero = !(u->src(1)->is_const() && u->src(1)->arg(0) != 0) && !(t.scalar == Scalar::IDX && u->src(1)->min > 0);
+    Operand divisor = new_register(RegClass::SCALAR, bits);
+    move(divisor, b);
+    Operand bad;  // 1 where the divisor is 0: it divides by 1 instead
+    if (may_be_zero) {
+      bad = new_register(RegClass::SCALAR, 32);
+      Operand one = new_register(RegClass::SCALAR, bits);
+      ins("mov", {one, isa::imm(1)});
+      ins("mov", {bad, isa::imm(0)});
+      ins("test", {divisor, divisor});
+      ins("cmove", {resized(bad, 32), resized(one, 32)});
+      ins("cmove", {divisor, one});
+    }
+    Operand overflow;
+    Operand quotient = new_register(RegClass::SCALAR, bits), rest = new_register(RegClass::SCALAR, bits);
+    Operand dividend = a;
+    if (!t.is_unsigned() && !positive) {  // minimum / -1 traps: it is -a, remainder 0, which dividing by 1 after negation gives
+      dividend = new_register(RegClass::SCALAR, bits);
+      Operand negated = new_register(RegClass::SCALAR, bits), one = new_register(RegClass::SCALAR, bits);
+      move(dividend, a);
+      move(negated, a);
+      ins("neg", {negated});
+      ins("mov", {one, isa::imm(1)});
+      ins("cmp", {divisor, isa::imm(-1)});
+      ins("cmove", {dividend, negated});
+      ins("cmove", {divisor, one});
+    }
+    move(gpr(RAX, bits), dividend);
+    if (t.is_unsigned() || positive) {
+      ins("mov", {gpr(RDX, 32), isa::imm(0)});
+      ins("div", {divisor});
+    } else {
+      ins(bits == 64 ? "cqo" : "cdq", {});
+      ins("idiv", {divisor});
+    }
+    move(quotient, gpr(RAX, bits));
+    move(rest, gpr(RDX, bits));
+    if (!positive) {  // remainder and divisor of different signs: one less, and the remainder moves by the divisor
+      Operand sign = new_register(RegClass::SCALAR, bits), off = new_register(RegClass::SCALAR, 32),
+              zero = new_register(RegClass::SCALAR, bits), fix = new_register(RegClass::SCALAR, bits);
+      move(sign, rest);
+      ins("xor", {sign, divisor});
+      ins("shr", {sign, isa::imm(bits - 1)});      // 1: signs differ
+      ins("mov", {off, isa::imm(0)});
+      ins("test", {rest, rest});
+      ins("setne", {resized(off, 8)});
+      ins("and", {resized(sign, 32), off});        // and the remainder is not 0
+      ins("mov", {zero, isa::imm(0)});
+      move(fix, divisor);
+      if (u->op == Op::IDIV) {
+        ins("sub", {quotient, sign});
+      } else {
+        ins("test", {resized(sign, 32), resized(sign, 32)});
+        ins("cmove", {fix, zero});
+        ins("add", {rest, fix});
+      }
+    }
+    Operand out = u->op == Op::IDIV ? quotient : rest;
+    if (may_be_zero) {
+      Operand zero = new_register(RegClass::SCALAR, bits);
+      ins("mov", {zero, isa::imm(0)});
+      ins("test", {bad, bad});
+      ins("cmovne", {out, zero});
+    }
+    move(r, out);
+  }
+
+  void bitcast(U u) {
+    Operand a = value(u->src(0));
+    DType from = u->src(0)->dtype, to = u->dtype;
+    if (to.lanes > 1 || in_vector(from) == in_vector(to)) {
+      if (to.lanes == 1 && !in_vector(to)) {  // narrow integers stay extended by their own sign
+        Operand r = result(u);
+        extend(r, a, to);
+        return;
+      }
+      define(u, a);
+      return;
+    }
+    Operand r = result(u);
+    if (in_vector(from) && to.bits() < 32) {
+      ins("vmovd", {r, a});
+      extend(r, r, to);
+    } else {
+      ins(to.bits() == 64 ? "vmovq" : "vmovd", {r, a});
+    }
+  }
+  void extend(const Operand& r, const Operand& a, DType t) {
+    if (t.bits() == 8 || t.bits() == 16) ins(t.is_signed() ? "movsx" : "movzx", {r, resized(a, t.bits())});
+    else if (r.bits == 64 && a.bits == 32) ins("mov", {resized(r, 32), a});
+    else move(r, resized(a, r.bits));
+  }
+  void cast_to(U u) {
+    DType from = u->src(0)->dtype, to = u->dtype;
+    if (from.is_float() || to.is_float()) {
+      if (to.scalar == Scalar::F16) {
+        Operand a = value(u->src(0)), r = result(u);
+        if (to.lanes > 1 && vector_width(to) < to.lanes * 16) unreachable();
+        ins("vcvtps2ph", {r, a, isa::imm(0)});
+        return;
+      }
+      if (from.scalar == Scalar::IDX) {  // the rows know it as i64
+        U same = make(Op::CAST, to, {u->src(0)});
+        if (by_meaning(same)) return define(u, *registers_.find(same));
+        Operand a = value(u->src(0)), r = result(u);
+        Operand upper = value(constant_float(F32, 0));
+        ins(to.bits() == 64 ? "vcvtsi2sd" : "vcvtsi2ss", {r, upper, a});
+        return;
+      }
+      if (to.lanes == 1 && from.is_int() && (from.scalar == Scalar::I32 || from.scalar == Scalar::I64)) {
+        Operand a = value(u->src(0)), r = result(u);
+        Operand upper = value(constant_float(F32, 0));
+        ins(to.bits() == 64 ? "vcvtsi2sd" : "vcvtsi2ss", {r, upper, a});
+        return;
+      }
+      if (to.lanes == 1 && to.is_int() && from.is_float() && !(avx512_ && to.is_unsigned())) {
+        Operand a = value(u->src(0)), r = result(u);
+        ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
+        return;
+      }
+      if (by_meaning(u)) return;
+      return fallback(u);
+    }
+    if (to.lanes == 1) {
+      Operand a = value(u->src(0)), r = result(u);
+      if (to.bits() < from.bits() || (to.bits() < 32 && !(from.is_unsigned() && from.bits() < to.bits()) && !from.is_bool())) {
+        if (to.bits() < 32) extend(r, a, to);
+        else move(r, resized(a, r.bits));
+        if (to.bits() == 32) code_.lines.back().kind = CodeLine::INST;
+      } else if (r.bits == 64 && from.bits() < 64) {
+        if (from.is_signed()) ins("movsxd", {r, resized(a, 32)});
+        else ins("mov", {resized(r, 32), resized(a, 32)});
+      } else {
+        move(r, resized(a, r.bits));
+      }
+      return;
+    }
+    Operand a = value(u->src(0));
+    if (to.bits() == from.bits()) return define(u, a);
+    Operand r = result(u);
+    if (to.bits() > from.bits()) {
+      static constexpr const char* names[2][6] = {{"vpmovzxbw", "vpmovzxbd", "vpmovzxbq", "vpmovzxwd", "vpmovzxwq", "vpmovzxdq"},
+                                                  {"vpmovsxbw", "vpmovsxbd", "vpmovsxbq", "vpmovsxwd", "vpmovsxwq", "vpmovsxdq"}};
+      int which = from.bits() == 8 ? (to.bits() == 16 ? 0 : to.bits() == 32 ? 1 : 2)
+                  : from.bits() == 16 ? (to.bits() == 32 ? 3 : 4) : 5;
+      ins(names[from.is_signed()][which], {r, a});
+      return;
+    }
+    check(avx512_, "x86: narrowing ", from, " to ", to, " in lanes takes AVX-512");
+    const char* name = from.bits() == 64 ? (to.bits() == 32 ? "vpmovqd" : to.bits() == 16 ? "vpmovqw" : "vpmovqb")
+                       : from.bits() == 32 ? (to.bits() == 16 ? "vpmovdw" : "vpmovdb") : "vpmovwb";
+    ins(name, {r, a});
+  }
+
+  Operand scratch(int bits, i64 offset) {  // a place on the stack, for values that change class lane by lane
+    code_.frame_bytes = std::max<i64>(code_.frame_bytes, 64);
+    return isa::mem(bits, RSP, offset);
+  }
+  void vectorize(U u) {
+    DType t = u->dtype;
+    if (u->nsrc > 1) {  // through the stack, lane by lane
+      for (u32 i = 0; i < u->nsrc; i++) {
+        Operand v = value(u->src(int(i)));
+        i64 at = i64(i) * t.bytes();
+        if (in_vector(t.element()) && t.bits() >= 32) {
+          ins(t.bits() == 64 ? "vmovsd" : "vmovss", {scratch(t.bits(), at), v});
+        } else if (in_vector(t.element())) {
+          Operand w = new_register(RegClass::SCALAR, 32);
+          ins("vmovd", {w, v});
+          ins("mov", {scratch(t.bits(), at), resized(w, t.bits())});
+        } else {
+          check(!t.is_bool(), "a vector of single bools");
+          ins("mov", {scratch(t.bits(), at), resized(v, t.bits())});
+        }
+      }
+      Operand r = result(u);
+      int width = t.lanes * t.bits();
+      if (width < 128) ins(width == 64 ? "vmovq" : "vmovd", {r, scratch(width, 0)});
+      else ins("vmovups", {r, scratch(r.bits, 0)});
+      return;
+    }
+    U x = u->src(0);
+    if (t.is_bool()) {
+      Operand bit = value(x), bits = new_register(RegClass::SCALAR, 64), r = result(u);
+      ins("mov", {resized(bits, 32), resized(bit, 32)});
+      ins("neg", {bits});
+      if (avx512_) {
+        if (t.lanes < 64) {
+          ins("shl", {bits, isa::imm(64 - t.lanes)});
+          ins("shr", {bits, isa::imm(64 - t.lanes)});
+        }
+        ins("kmovq", {r, bits});
+      } else {
+        Operand low = new_register(RegClass::VECTOR, 128);
+        ins("vmovd", {low, resized(bits, 32)});
+        ins("vpbroadcastd", {r, low});
+      }
+      return;
+    }
+    if (x->op == Op::LOAD && is_deferred(x) && x->src(0)->nsrc == 2 && t.bits() >= 32) {
+      deferred_[x] = false;
+      Operand m = address(x->src(0), t.bits()), r = result(u);
+      if (t.bits() == 64 && r.bits == 128) ins("vmovddup", {r, m});
+      else ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, m});
+      return;
+    }
+    Operand a = value(x), r = result(u);
+    if (a.cls == RegClass::SCALAR) {
+      if (avx512_) {
+        ins(t.bits() == 64 ? "vpbroadcastq" : t.bits() == 32 ? "vpbroadcastd" : t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb",
+            {r, resized(a, t.bits() == 64 ? 64 : 32)});
+        return;
+      }
+      Operand low = new_register(RegClass::VECTOR, 128);
+      ins(t.bits() == 64 ? "vmovq" : "vmovd", {low, resized(a, t.bits() == 64 ? 64 : 32)});
+      a = low;
+    }
+    if (t.bits() == 64 && r.bits == 128) ins("vmovddup", {r, a});
+    else if (t.bits() >= 32) ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, a});
+    else ins(t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, a});
+  }
+  void extract(U u) {
+    DType t = u->dtype, from = u->src(0)->dtype;
+    i64 lane = u->arg(0);
+    Operand a = value(u->src(0));
+    check(!t.is_bool(), "lanes of a mask");
+    int bits = t.bits();
+    i64 at = lane * bits;
+    if (t.lanes == 1 && (from.lanes * bits > 128 || bits < 32) && lane) {  // any lane: through the stack
+      if (extracted_ != u->src(0) || extracted_lines_ != code_.lines.size()) {
+        ins("vmovups", {scratch(a.bits, 0), a});
+        extracted_ = u->src(0);
+      }
+      Operand r = result(u);
+      load_scalar(u, r, scratch(bits, at / 8));
+      extracted_lines_ = code_.lines.size();
+      return;
+    }
+    Operand part = a;  // the 128 or 256 bits that hold the lanes, at their bottom
+    if (at >= 256 && a.bits == 512) {
+      part = new_register(RegClass::VECTOR, 256);
+      ins("vextractf64x4", {part, a, isa::imm(1)});
+      at -= 256;
+    } else {
+      part = resized(part, std::min<int>(part.bits, 256));
+    }
+    if (at >= 128) {
+      Operand high = new_register(RegClass::VECTOR, 128);
+      ins(avx512_ ? "vextractf32x4" : "vextractf128", {high, part, isa::imm(1)});
+      part = high;
+      at -= 128;
+    } else if (std::max(128, t.lanes * bits) == 128) {
+      part = resized(part, 128);
+    }
+    if (at) {
+      Operand low = new_register(RegClass::VECTOR, 128);
+      if (at % 64 == 0) ins("vpermilpd", {low, part, isa::imm(1)});
+      else ins("vpermilps", {low, part, isa::imm(at / 32)});
+      part = low;
+    }
+    if (in_vector(t)) {
+      Operand r = result(u);
+      move(r, resized(part, r.bits));
+      return;
+    }
+    Operand r = result(u);
+    ins(bits == 64 ? "vmovq" : "vmovd", {r, part});
+    if (bits < 32) extend(r, r, t);
+  }
+
+  // ---- loops -------------------------------------------------------------------------------------------------------------
+  void init(U reduce) {
+    if (reduce->arg(1) < 0) return;
+    Operand acc = *accumulators_.find(reduce);
+    registers_[make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)})] = acc;
+    U identity = identity_of(Op(reduce->arg(0)), reduce->dtype);
+    move(acc, value(identity));
+  }
+  void update(U reduce) {
+    if (reduce->arg(1) < 0) return;
+    move(*accumulators_.find(reduce), value(reduce->src(0)));
+  }
+  void loop(U range) {
+    Operand counter = new_register(RegClass::SCALAR, 64);
+    define(range, counter);
+    if (range->range_kind() == RangeKind::THREAD) move(counter, begin_);
+    else ins("mov", {counter, isa::imm(0)});
+    CodeLine mark;
+    mark.kind = CodeLine::LOOP;
+    mark.u = range;
+    code_.lines.push_back(mark);
+    loop_labels_.push_back(next_label_);
+    label(next_label_++);
+  }
+  void end(U range) {
+    Operand counter = *registers_.find(range);
+    ins("add", {counter, isa::imm(1)});
+    if (range->range_kind() == RangeKind::THREAD) {
+      ins("cmp", {counter, end_});
+    } else {
+      i64 n = range->src(0)->arg(0);
+      if (i32(n) == n) {
+        ins("cmp", {counter, isa::imm(n)});
+      } else {
+        ins("cmp", {counter, value(range->src(0))});
+      }
+    }
+    jump("jl", loop_labels_.back());
+    loop_labels_.pop_back();
+    CodeLine mark;
+    mark.kind = CodeLine::END;
+    mark.u = range;
+    code_.lines.push_back(mark);
+  }
+
+  const Linear& linear_;
+  const Target& target_;
+  bool avx512_;
+  const Rows& rows_;
+  MachineCode code_;
+  UMap<Operand> registers_, accumulators_, acc_registers_, accumulator_of_;
+  UMap<int> uses_;
+  UMap<U> last_user_;
+  UMap<bool> deferred_;
+  std::vector<U> stored_;
+  std::vector<int> loop_labels_;
+  std::vector<u32> merged_;
+  U current_ = nullptr, extracted_ = nullptr;
+  size_t extracted_lines_ = 0;
+  Operand params_, begin_, end_;
+  int next_label_ = 0, loaded_params_ = 0;
+};
+
+}  // namespace
+
+MachineCode select_x86(const Linear& linear, const Target& target) { return Selector(linear, target).run(); }
+
+}  // namespace ingot

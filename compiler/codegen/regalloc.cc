@@ -1,0 +1,300 @@
+// SPDX-License-Identifier: MIT
+// Register allocation by linear scan, for any ISA: rows say which operands are read and written and in which class.
+//
+// A virtual register lives from its first definition to its last use; one that enters a loop from outside lives to the loop's end.
+// Intervals are served in order of their start. When a class is full, the interval with the least weight (uses, tenfold for
+// each loop around them, over length) goes to the frame, or, if it is a constant, is made again at each use; then the scan starts over
+// with the short intervals that this leaves, which cannot be spilled again. Registers that instructions name themselves (division,
+// the call's arguments) are busy between their definition and their last use.
+#include <algorithm>
+#include <cmath>
+#include "compiler/codegen/codegen.h"
+
+namespace ingot {
+namespace {
+
+using isa::Operand;
+using isa::OperandSpec;
+using isa::RegClass;
+
+struct Interval {
+  int start = -1, end = -1;
+  double uses = 0;
+  bool unspillable = false, spilled = false;
+  u32 assigned = isa::no_register, hint = isa::no_register;
+};
+struct Busy {
+  RegClass cls;
+  u32 reg;
+  int start, end;
+};
+
+bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
+
+// Calls f(register field, class, bits, read, written) for every register that a line touches. RegClass and bits describe virtual ones.
+template <class F>
+void each_register(CodeLine& line, F f) {
+  if (!line.inst.row) return;
+  bool merges = line.inst.predicate != isa::no_register && !line.inst.zeroing;
+  size_t k = 0;
+  u32 fixed;
+  for (const OperandSpec& s : isa::operands_of(*line.inst.row)) {
+    if (s.implicit) {
+      if (s.cls == RegClass::SCALAR || s.cls == RegClass::VECTOR) {
+        fixed = u32(s.fixed);
+        f(fixed, s.cls, s.access & OperandSpec::READ, s.access & OperandSpec::WRITE);
+      }
+      continue;
+    }
+    Operand& o = line.inst.op[k++];
+    if (o.kind == Operand::REG) {
+      f(o.reg, o.cls, bool(s.access & OperandSpec::READ) || (merges && k == 1), bool(s.access & OperandSpec::WRITE));
+    } else if (o.kind == Operand::MEM) {
+      if (o.reg != isa::no_register) f(o.reg, RegClass::SCALAR, true, false);
+      if (o.index != isa::no_register) f(o.index, o.vector_index ? RegClass::VECTOR : RegClass::SCALAR, true, false);
+    }
+  }
+  if (line.inst.predicate != isa::no_register) f(line.inst.predicate, RegClass::PREDICATE, true, false);
+}
+
+class Allocator {
+ public:
+  Allocator(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target)
+      : code_(code), file_(file), spill_(spill), target_(target) {}
+
+  void run() {
+    place_constants();
+    for (int round = 0;; round++) {
+      check(round < 64, "register allocation does not settle");
+      measure();
+      if (scan()) break;
+      rewrite();
+    }
+    assign();
+  }
+
+ private:
+  Interval& at(u32 r) { return intervals_[r - isa::first_virtual]; }
+
+  void place_constants() {
+    size_t entry = 0;  // after the moves out of the argument registers and the loads of parameters
+    while (entry < code_.lines.size() && code_.lines[entry].kind != CodeLine::LOOP && code_.lines[entry].inst.row &&
+           (entry < 3 || (code_.lines[entry].u && code_.lines[entry].u->op == Op::PARAM)))
+      entry++;
+    code_.lines.insert(code_.lines.begin() + i64(entry), code_.constants.begin(), code_.constants.end());
+  }
+
+  void measure() {
+    std::vector<bool> unspillable(code_.registers.size());
+    for (size_t i = 0; i < intervals_.size(); i++) unspillable[i] = intervals_[i].unspillable;
+    for (u32 r : fresh_) unspillable[r - isa::first_virtual] = true;
+    fresh_.clear();
+    intervals_.assign(code_.registers.size(), {});
+    for (size_t i = 0; i < intervals_.size(); i++) intervals_[i].unspillable = unspillable[i];
+    busy_.clear();
+    std::vector<std::pair<int, int>> loops;  // start, end line, inner before outer
+    std::vector<int> open;
+    int depth = 0;
+    for (size_t i = 0; i < code_.lines.size(); i++) {
+      CodeLine& line = code_.lines[i];
+      int at_read = int(2 * i), at_write = at_read + 1;
+      if (line.kind == CodeLine::LOOP) depth++, open.push_back(at_read);
+      if (line.kind == CodeLine::END) depth--, loops.push_back({open.back(), at_read}), open.pop_back();
+      double weight = std::pow(10.0, std::min(depth, 12));
+      each_register(line, [&](u32& r, RegClass cls, bool read, bool written) {
+        if (!is_virtual(r)) {
+          if (read) {
+            Busy* b = last_busy(cls, r);
+            if (b) b->end = std::max(b->end, at_read);
+            else busy_.push_back({cls, r, -1, at_read});
+          }
+          if (written) busy_.push_back({cls, r, at_write, at_write});
+          return;
+        }
+        Interval& v = at(r);
+        int first = read ? at_read : at_write, last = written ? at_write : at_read;
+        if (v.start < 0 || first < v.start) v.start = first;
+        v.end = std::max(v.end, last);
+        v.uses += weight;
+      });
+      if (line.kind == CodeLine::MOVE && line.inst.op[0].kind == Operand::REG && line.inst.op[1].kind == Operand::REG) {
+        u32 to = line.inst.op[0].reg, from = line.inst.op[1].reg;
+        if (is_virtual(to) && at(to).hint == isa::no_register) at(to).hint = from;
+        if (is_virtual(from) && at(from).hint == isa::no_register) at(from).hint = to;
+      }
+    }
+    for (auto [start, end] : loops)
+      for (Interval& v : intervals_)
+        if (v.start >= 0 && v.start < start && v.end > start && v.end < end) v.end = end;
+  }
+  Busy* last_busy(RegClass cls, u32 r) {
+    for (size_t i = busy_.size(); i-- > 0;)
+      if (busy_[i].cls == cls && busy_[i].reg == r) return &busy_[i];
+    return nullptr;
+  }
+
+  const std::vector<u32>& list(RegClass cls) const {
+    return cls == RegClass::SCALAR ? file_.scalar : cls == RegClass::VECTOR ? file_.vector : file_.predicate;
+  }
+  double weight(u32 r) {
+    Interval& v = at(r);
+    if (v.unspillable) return 1e300;
+    double w = v.uses / (v.end - v.start + 1);
+    return code_.registers[r - isa::first_virtual].constant >= 0 ? w * 0.5 : w;
+  }
+  bool free_for(u32 physical, RegClass cls, const Interval& v) const {
+    for (const Busy& b : busy_)
+      if (b.cls == cls && b.reg == physical && b.start <= v.end && v.start <= b.end) return false;
+    return true;
+  }
+
+  bool scan() {
+    std::vector<u32> order;
+    for (size_t i = 0; i < intervals_.size(); i++)
+      if (intervals_[i].start >= 0) order.push_back(isa::first_virtual + u32(i));
+    std::ranges::sort(order, {}, [&](u32 r) { return std::pair(at(r).start, r); });
+    std::vector<u32> active[3];
+    u32 taken[3][64];
+    for (auto& t : taken) std::fill(t, t + 64, isa::no_register);
+    bool complete = true;
+    auto group = [](RegClass c) { return c == RegClass::SCALAR ? 0 : c == RegClass::VECTOR ? 1 : 2; };
+    for (u32 r : order) {
+      Interval& v = at(r);
+      const VirtualRegister& reg = code_.registers[r - isa::first_virtual];
+      int g = group(reg.cls);
+      std::erase_if(active[g], [&](u32 other) {
+        if (at(other).end >= v.start) return false;
+        taken[g][at(other).assigned] = isa::no_register;
+        return true;
+      });
+      auto usable = [&](u32 p) { return !(reg.low && p >= file_.low_vectors) && free_for(p, reg.cls, v); };
+      u32 chosen = isa::no_register;
+      if (v.hint != isa::no_register) {
+        u32 p = is_virtual(v.hint) ? at(v.hint).assigned : v.hint;
+        if (p != isa::no_register && taken[g][p] == isa::no_register && std::ranges::find(list(reg.cls), p) != list(reg.cls).end() &&
+            usable(p))
+          chosen = p;
+      }
+      if (chosen == isa::no_register)
+        for (u32 p : list(reg.cls))
+          if (taken[g][p] == isa::no_register && usable(p)) {
+            chosen = p;
+            break;
+          }
+      if (chosen == isa::no_register) {  // the lightest goes: this one, or one whose register it can take
+        u32 lightest = r;
+        for (u32 other : active[g])
+          if (usable(at(other).assigned) && weight(other) < weight(lightest)) lightest = other;
+        check(!at(lightest).unspillable, "too few registers for one instruction");
+        at(lightest).spilled = true;
+        complete = false;
+        if (lightest == r) continue;
+        chosen = at(lightest).assigned;
+        std::erase(active[g], lightest);
+      }
+      v.assigned = chosen;
+      taken[g][chosen] = r;
+      active[g].push_back(r);
+    }
+    return complete;
+  }
+
+  // Spilled registers become short ones around each line that touches them.
+  void rewrite() {
+    std::vector<CodeLine> lines;
+    lines.reserve(code_.lines.size() * 2);
+    std::vector<i64> slot(code_.registers.size(), -1);
+    size_t known = intervals_.size();
+    for (CodeLine& line : code_.lines) {
+      std::vector<CodeLine> after;
+      std::vector<std::pair<u32, u32>> renamed;
+      bool dropped = false;
+      CodeLine original = line;
+      each_register(original, [&](u32& r, RegClass cls, bool, bool) {
+        if (!is_virtual(r) || r - isa::first_virtual >= known || !at(r).spilled) return;
+        if (std::ranges::find(renamed, r, &std::pair<u32, u32>::first) != renamed.end()) return;
+        bool read = false, written = false;
+        each_register(original, [&](u32& other, RegClass, bool reads, bool writes) {
+          if (other == r) read |= reads, written |= writes;
+        });
+        VirtualRegister info = code_.registers[r - isa::first_virtual];
+        u32 fresh = isa::first_virtual + u32(code_.registers.size());
+        VirtualRegister copy = info;
+        copy.constant = -1;
+        (void)cls;
+        if (info.constant >= 0) {
+          if (written) {  // its definition: each use gets its own
+            dropped = true;
+            return;
+          }
+          code_.registers.push_back(copy);
+          fresh_.push_back(fresh);
+          CodeLine again = code_.constants[size_t(info.constant)];
+          each_register(again, [&](u32& x, RegClass, bool, bool) {
+            if (x == r) x = fresh;
+          });
+          lines.push_back(again);
+        } else {
+          code_.registers.push_back(copy);
+          fresh_.push_back(fresh);
+          i64& offset = slot[r - isa::first_virtual];
+          if (offset < 0) {
+            i64 bytes = info.cls == RegClass::VECTOR ? info.bits / 8 : 8;
+            offset = (code_.frame_bytes + bytes - 1) / bytes * bytes;
+            code_.frame_bytes = offset + bytes;
+          }
+          Operand o = isa::reg(info.cls, info.cls == RegClass::SCALAR ? 64 : info.bits, fresh);
+          CodeLine move;
+          move.u = line.u;
+          if (read) {
+            spill_.load(o, offset, target_, move);
+            lines.push_back(move);
+          }
+          if (written) {
+            spill_.store(o, offset, target_, move);
+            after.push_back(move);
+          }
+        }
+        renamed.push_back({r, fresh});
+      });
+      if (dropped) continue;
+      each_register(line, [&](u32& r, RegClass, bool, bool) {
+        for (auto [from, to] : renamed)
+          if (r == from) {
+            r = to;
+            break;
+          }
+      });
+      lines.push_back(line);
+      lines.insert(lines.end(), after.begin(), after.end());
+    }
+    code_.lines.swap(lines);
+  }
+
+  void assign() {
+    std::erase_if(code_.lines, [&](CodeLine& line) {
+      each_register(line, [&](u32& r, RegClass, bool, bool) {
+        if (is_virtual(r)) r = at(r).assigned;
+      });
+      const Operand *to = &line.inst.op[0], *from = &line.inst.op[1];
+      return line.kind == CodeLine::MOVE && to->kind == Operand::REG && from->kind == Operand::REG && to->reg == from->reg &&
+             to->cls == from->cls;
+    });
+  }
+
+  MachineCode& code_;
+  const RegisterFile& file_;
+  const SpillCode& spill_;
+  const Target& target_;
+  std::vector<Interval> intervals_;
+  std::vector<Busy> busy_;
+  std::vector<u32> fresh_;
+};
+
+}  // namespace
+
+void allocate_registers(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target) {
+  Allocator(code, file, spill, target).run();
+}
+
+}  // namespace ingot

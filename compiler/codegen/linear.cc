@@ -137,6 +137,7 @@ class Lineariser {
       U u = order_[i];
       if (u->op == Op::SINK || u->op == Op::RANGE) continue;
       int home;
+      if (u->op != Op::STORE && !context_.contains(u)) continue;  // the bound of a RANGE
       if (u->op == Op::STORE) {
         home = 0;
         for (U r : u->src().subspan(2)) home = child(home, r, 0);  // in the order the plan gave

@@ -39,7 +39,10 @@ const Effect* effect_of(const Inst& r) {
     if (!std::less<>()(&r, t->forms) && std::less<>()(&r, t->forms + t->n)) return &t->meanings[r.effect];
   return nullptr;
 }
-DType dtype_of(const Inst& r) { return r.dtype; }
+DType dtype_of(const Inst& r) {  // packed rows fill their register; scalar ones ignore the length
+  bool packed = r.scheme != LEGACY && r.length != 255 && r.spec[0].cls == RegClass::VECTOR && r.dtype.bits();
+  return packed ? r.dtype.with_lanes(r.spec[0].bits / r.dtype.bits()) : r.dtype;
+}
 u64 features_of(const Inst& r) { return r.features; }
 int latency_of(const Inst& r) { return r.latency; }
 bool predicable(const Inst& r) { return r.flags & MASK; }

@@ -181,7 +181,7 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
       return x->dtype != y->dtype ? str("of ", y->dtype, " to ", x->dtype) : takes(0);
     case Op::REDUCE:
       if (!x || x->dtype.scalar != dtype.scalar || x->dtype.lanes % dtype.lanes) return "takes a value of its dtype";
-      if (arg.size() != 1) return takes(1);
+      if (arg.size() != 1 && arg.size() != 2) return takes(1);  // expanded: also its accumulator's id
       return arg[0] >= 0 && arg[0] < i64(Op::COUNT) && reduces(Op(arg[0]), dtype) ? "" : str("cannot reduce ", dtype, " with ", arg);
     case Op::AFTER: return !x || x->dtype != dtype ? "takes a value of its dtype" : takes(0);
     case Op::VECTORIZE: {
@@ -190,11 +190,11 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
         if (s->dtype.scalar != dtype.scalar) return str("of ", s->dtype, " cannot be ", dtype);
         lanes += s->dtype.lanes;
       }
-      return lanes == dtype.lanes ? takes(0) : str(lanes, " lanes cannot be ", dtype);
+      return lanes == dtype.lanes || (src.size() == 1 && lanes == 1) ? takes(0) : str(lanes, " lanes cannot be ", dtype);
     }
     case Op::EXTRACT:
-      if (x->dtype.element() != dtype) return str("of ", x->dtype, " cannot be ", dtype);
-      return arg.size() != 1 ? takes(1) : arg[0] < 0 || arg[0] >= x->dtype.lanes ? str("lane ", arg[0], " of ", x->dtype) : "";
+      if (x->dtype.element() != dtype.element()) return str("of ", x->dtype, " cannot be ", dtype);
+      return arg.size() != 1 ? takes(1) : arg[0] < 0 || arg[0] + dtype.lanes > x->dtype.lanes ? str("lane ", arg[0], " of ", x->dtype) : "";
     default: return {};
   }
 }
@@ -253,7 +253,7 @@ constexpr Rule kernel_table[] = {
   ELEMENTWISE(no_shape),
 };
 constexpr Rule expanded_table[] = {
-  {any({Op::CONST, Op::PARAM, Op::LOCAL}), 1},
+  {any({Op::CONST, Op::PARAM, Op::LOCAL, Op::ACC}), 1},
   {op(Op::RANGE, x),      1, kept_loop},
   {op(Op::INDEX, x, y),   1},
   {op(Op::LOAD, x),       1},

@@ -45,8 +45,11 @@ struct Recording::State {
   bool ready = false;
   std::vector<Input> inputs;
   std::vector<Pin> outputs;
-  std::vector<Call> calls;              // an input's memory is left empty between replays
-  std::vector<Evaluation> evaluations;  // DEV=REF
+  std::vector<Call> calls;  // an input's memory is left empty between replays
+  // DEV=REF: graphs in an arena of their own, where no realize() rewrites them, and the memory of their BUFFERs
+  std::vector<Evaluation> evaluations;
+  std::unique_ptr<Arena> graphs;
+  std::unordered_map<i64, BufferRef> memory;
   // Fast path
   std::vector<void*> params;
   std::vector<Launch> launches;
@@ -83,7 +86,8 @@ thread_local Recording::State* now_recording = nullptr;
 
 void Recording::State::snapshot() {
   pins_before.clear(), known_before.clear(), executed.clear(), created.clear(), assigned.clear(), problems.clear();
-  calls.clear(), evaluations.clear(), number = -1;
+  calls.clear(), evaluations.clear(), memory.clear(), number = -1;
+  graphs = std::make_unique<Arena>();
   std::vector<U> graphs;
   for (Pin* p = Arena::current().first_pin(); p; p = p->next())
     if (**p) pins_before[p] = **p, graphs.push_back(**p);
@@ -161,9 +165,9 @@ void Recording::State::build() {
     if (int k = input_of(e.to->arg(0)); k >= 0)
       inputs[size_t(k)].written = true;
     else
-      writes.insert(buffer_of(*e.to).get());
-    for (U u : toposort(*e.value))
-      if (u->op == Op::BUFFER && input_of(u->arg(0)) < 0) reads.insert(buffer_of(u).get());
+      writes.insert(memory[e.to->arg(0)].get());
+    for (U u : toposort(e.value))
+      if (u->op == Op::BUFFER && input_of(u->arg(0)) < 0) reads.insert(memory[u->arg(0)].get());
   }
 }
 
@@ -248,9 +252,10 @@ std::vector<U> Recording::record(std::span<const U> given, const std::function<s
   for (size_t k = 0; k < outputs.size(); k++)
     if (s.input_of(outputs[k]->arg(0)) >= 0)
       s.problems.push_back(str("output ", k, " is an input; return a clone() of it"));
+  for (const State::Input& in : s.inputs) s.memory.erase(in.id);
   s.pins_before.clear(), s.known_before.clear(), s.executed.clear();
   if (!s.problems.empty()) {
-    s.calls.clear(), s.evaluations.clear();
+    s.calls.clear(), s.evaluations.clear(), s.memory.clear();
     if (s.attempts > 1) throw Error("the step cannot be captured: ", s.problems[0]);
     return outputs;
   }
@@ -271,7 +276,7 @@ void Recording::replay(std::span<const U> given) {
   if (!s.evaluations.empty()) {
     return run_evaluations(s.evaluations, [&](U u) {
       int k = s.input_of(u->arg(0));
-      return k >= 0 ? memory[size_t(k)] : buffer_of(u);
+      return k >= 0 ? memory[size_t(k)] : s.memory[u->arg(0)];
     });
   }
   if (s.threads != thread_count()) {
@@ -333,7 +338,12 @@ void add(std::vector<Evaluation> list, int number) {
   if (!s) return;
   if (s->number >= 0 && s->number != number) s->problems.push_back("the step runs on two devices");
   s->number = number;
-  for (Evaluation& e : list) s->evaluations.push_back(std::move(e));
+  for (Evaluation& e : list) {
+    for (U u : toposort(std::vector<U>{e.value, e.to}))
+      if (u->op == Op::BUFFER) s->memory[u->arg(0)] = buffer_of(u);
+    ArenaScope scope(*s->graphs);
+    s->evaluations.push_back({import(e.value), import(e.to), std::move(e.region)});
+  }
 }
 
 Inside::Inside(std::span<const U> roots, std::span<const U> assigns) {

@@ -313,8 +313,8 @@ void sweep_now() {
 void run_evaluations(std::span<const Evaluation> list, const std::function<BufferRef(U)>& memory_of) {
   auto memory = [&](U u) { return Memory{memory_of(u)->host, u->elements()}; };
   for (const Evaluation& e : list) {
-    std::vector<u8> bytes = evaluate(*e.value, memory);
-    BufferRef to = memory_of(*e.to);
+    std::vector<u8> bytes = evaluate(e.value, memory);
+    BufferRef to = memory_of(e.to);
     counters().kernels++;
     if (e.region.empty()) {
       check(i64(bytes.size()) == bytes_of(e.to->dtype, e.to->shape()), bytes.size(), " bytes for ", e.to->shape());

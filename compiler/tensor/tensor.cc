@@ -11,6 +11,11 @@
 namespace ingot {
 namespace {
 thread_local const At* current_at = nullptr;
+struct Pending {
+  Pending() { Arena::main(); }  // made first, so that it outlives the tensors' Pins
+  std::vector<Tensor> tensors;
+};
+thread_local Pending pending;
 
 // The BUFFER, or ASSIGNs to it, below reshapes; nullptr if the value is computed.
 U memory_of(U u) {
@@ -64,20 +69,27 @@ bool Tensor::is_realized() const {
   U m = memory_of(uop());
   return m && m->op == Op::BUFFER;
 }
+void realize_with_next(const Tensor& t) {
+  for (const Tensor& p : pending.tensors)
+    if (p.same(t)) return;
+  pending.tensors.push_back(t);
+}
 void realize(std::span<const Tensor> tensors) {
   std::vector<U> roots;
   std::vector<TensorState*> states;
-  for (const Tensor& t : tensors)
-    if (!t.is_realized()) {
-      U memory = memory_of(t.uop());
-      roots.push_back(memory ? memory : t.uop()), states.push_back(t.state_);
-    }
+  auto add = [&](TensorState* s) {
+    U memory = memory_of(*s->uop);
+    if (memory && memory->op == Op::BUFFER) return;
+    roots.push_back(memory ? memory : *s->uop), states.push_back(s);
+  };
+  for (const Tensor& t : tensors) t.uop(), add(t.state_);
   if (roots.empty()) return;
-  if (TensorState* s = advance_random()) roots.push_back(*s->uop), states.push_back(s);
+  std::vector<Tensor> more = std::move(pending.tensors);
+  pending.tensors.clear();
+  for (const Tensor& t : more) add(t.state_);
+  if (TensorState* s = advance_random()) add(s);
   std::vector<U> buffers = realize(std::span<const U>(roots));
-  for (size_t i = 0; i < states.size(); i++) {
-    states[i]->uop = lazy::reshape(buffers[i], states[i]->uop->shape());
-  }
+  for (size_t i = 0; i < states.size(); i++) states[i]->uop = lazy::reshape(buffers[i], states[i]->uop->shape());
 }
 const Tensor& Tensor::realize() const {
   ingot::realize(*this);

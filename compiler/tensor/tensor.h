@@ -374,6 +374,8 @@ Tensor arange(Operand end);  // torch's: I64 if every argument is an integer, el
 Tensor arange(Operand begin, Operand end, Operand step = 1, std::optional<DType> dtype = {});
 Tensor linspace(double begin, double end, i64 steps, DType dtype = F32);
 void realize(std::span<const Tensor> tensors);  // together: one schedule
+// The next realize() includes it: for what must not pile up unrealised step after step, as running statistics.
+void realize_with_next(const Tensor& tensor);
 template <class... More>
 void realize(const Tensor& first, const More&... more) {
   const Tensor all[] = {first, more...};

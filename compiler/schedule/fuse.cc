@@ -52,6 +52,8 @@ class Scheduler {
   void keep_assign(U u);
   void keep_below(U u);
   void choose();
+  void choose_shared();
+  void split_reductions(std::vector<U>& roots);
   Cost cost(U u, int limit);
   void lower(U u);
   void lower_store(U u, int target, U computed_node, bool forced);
@@ -78,6 +80,7 @@ class Scheduler {
   UMap<int> users_;
   UMap<State> state_;
   UMap<bool> cost_seen_;
+  UMap<U> origin_;  // of nodes that split_reductions() made
   UMap<InMemory> in_memory_;
   std::vector<Value> values_;
   std::vector<Place> places_;
@@ -125,8 +128,7 @@ void Scheduler::keep_assign(U u) {
   values_[size_t(old)].overwritten = now, values_[size_t(now)].previous = old;
 }
 
-// ---- what lives in memory
-// ---------------------------------------------------------------------------------------------
+// ---- what lives in memory --------------------------------------------------------------------------------
 
 int op_cost(U u) {
   switch (u->op) {
@@ -290,8 +292,96 @@ void Scheduler::choose() {
   }
 }
 
-// ---- lowering
-// ------------------------------------------------------------------------------------------------------------
+// What several kernels would compute again, if that costs more than to store it once and load it. Only the last node
+// that the same kernels share is worth it: `sinks` are the nodes in memory (up to four) that a node ends in.
+void Scheduler::choose_shared() {
+  constexpr int worth = 12, worth_scalar = 100, worth_loads = 6;
+  struct Sinks {
+    std::array<U, 4> at{};
+    bool last = false;  // some user ends in fewer
+    size_t size() const { return size_t(std::ranges::find(at, nullptr) - at.begin()); }
+    void add(U u) {
+      for (U& s : at)
+        if (!s || s == u) return void(s = u);
+    }
+  };
+  UMap<Sinks> sinks;
+  for (size_t i = order_.size(); i-- > 0;) {
+    U u = order_[i];
+    Sinks own = sinks[u];
+    if (in_memory(u)) own = {{u}};
+    for (U s : u->src()) {
+      Sinks& to = sinks[s];
+      for (size_t k = 0; k < own.size(); k++) to.add(own.at[k]);
+    }
+  }
+  for (U u : order_)
+    for (U s : u->src()) {
+      Sinks& below = *sinks.find(s);
+      below.last |= in_memory(u) || sinks.find(u)->size() < below.size();
+    }
+  for (U u : order_) {
+    const Sinks& own = *sinks.find(u);
+    if (in_memory(u) || !has(u->op, ALU) || own.size() < 2 || !own.last) continue;
+    int limit = u->elements() == 1 ? worth_scalar : worth;
+    Cost c = cost(u, limit);
+    if (c.operations >= limit || c.loads >= worth_loads) keep(u);
+  }
+}
+
+// A long reduction to few outputs becomes two, so that cores and lanes have work: one over all but an axis (or a part
+// of one), then one over that. The order of the sums is fixed by the shapes alone.
+U split_reduction(U u, U x) {
+  constexpr i64 few_outputs = 64, long_reduction = 1 << 16, parts = 256;
+  i64 outputs = u->elements(), trips = outputs ? x->elements() / outputs : 0;
+  auto same = [&](U from) { return make(Op::REDUCE_AXIS, u->dtype, std::span<const U>(&from, 1), u->arg()); };
+  if (outputs >= few_outputs || trips <= long_reduction) return same(x);
+  std::vector<i64> shape(x->shape().begin(), x->shape().end()), axes(u->arg().begin() + 1, u->arg().end());
+  std::sort(axes.begin(), axes.end());
+  i64 kept = -1;
+  for (i64 axis : axes)
+    if (kept < 0 && shape[size_t(axis)] >= 16 && shape[size_t(axis)] <= 4096) kept = axis;
+  if (kept < 0) {  // no axis fits: the longest is cut
+    i64 axis = *std::ranges::max_element(axes, {}, [&](i64 a) { return shape[size_t(a)]; });
+    i64 n = shape[size_t(axis)], more = (parts - n % parts) % parts;
+    if (more && u->arg(0) != i64(Op::ADD)) return same(x);
+    if (more) {
+      std::vector<i64> both(shape.size() * 2);
+      both[size_t(axis) * 2 + 1] = more;
+      x = make(Op::PAD, x->dtype, std::span<const U>(&x, 1), both);
+    }
+    shape[size_t(axis)] = parts;
+    shape.insert(shape.begin() + axis + 1, (n + more) / parts);
+    x = make(Op::RESHAPE, x->dtype, std::span<const U>(&x, 1), shape);
+    for (i64& a : axes) a += a >= axis;
+    axes.push_back(axis);
+    kept = axis;
+  }
+  std::vector<i64> arg{u->arg(0)};
+  for (i64 axis : axes)
+    if (axis != kept) arg.push_back(axis);
+  if (arg.size() == 1) return same(x);
+  U part = make(Op::REDUCE_AXIS, u->dtype, std::span<const U>(&x, 1), arg);
+  part = make(Op::CONTIGUOUS, u->dtype, {part});
+  U whole = make(Op::REDUCE_AXIS, u->dtype, {part}, {u->arg(0), kept});
+  return make(Op::RESHAPE, u->dtype, std::span<const U>(&whole, 1), u->shape());
+}
+
+// The graph with its long reductions split.
+void Scheduler::split_reductions(std::vector<U>& roots) {
+  UMap<U> became;
+  std::vector<U> src;
+  for (U u : order_) {
+    src.clear();
+    for (U s : u->src()) src.push_back(*became.find(s));
+    U v = u->op == Op::REDUCE_AXIS ? split_reduction(u, src[0]) : with_sources(u, src);
+    became[u] = v;
+    if (v != u) origin_[v] = u;
+  }
+  for (U& root : roots) root = *became.find(root);
+}
+
+// ---- lowering --------------------------------------------------------------------------------------------
 
 // The STORE of `node` (computed even if it is in memory, when forced) into the value `target`, for the tensor node u.
 void Scheduler::lower_store(U u, int target, U node, bool forced) {
@@ -360,7 +450,7 @@ void Scheduler::lower(U u) {
   lower_store(u, target, value, false);
 }
 
-// ---- several stores in one kernel -----------------------------------------------------------------------------------
+// ---- several stores in one kernel ------------------------------------------------------------------------
 
 void Scheduler::summarize(Kernel& k) {
   k.reads.clear(), k.writes.clear(), k.loads.clear(), k.reduce_ranges.clear();
@@ -446,10 +536,12 @@ bool Scheduler::order_in_place(std::vector<U>& stores) const {
 // the same.
 bool Scheduler::merge(int j_number, int k_number) {
   constexpr size_t most_stores = 8, most_nodes = 1500;
-  constexpr i64 small = 4096;
+  constexpr i64 small = 1 << 14;  // iterations: not worth a kernel of their own
   Kernel &j = kernels_[size_t(j_number)], &k = kernels_[size_t(k_number)];
   if (j.loops != k.loops || j.stores.size() + k.stores.size() > most_stores || j.nodes + k.nodes > most_nodes)
     return false;
+  i64 iterations = 1;
+  for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
   UMap<U> forwarded;
   bool shared = false;
   for (U load : k.loads) {
@@ -459,19 +551,14 @@ bool Scheduler::merge(int j_number, int k_number) {
         if (load->src(0)->nsrc == 3 || load->src(0)->src(1) != store->src(0)->src(1)) return false;
         forwarded[load] = store->src(1);
       }
-    if (values_[size_t(v)].kernel != j_number && std::ranges::find(j.loads, load) != j.loads.end()) {
-      i64 iterations = 1;
-      for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
-      shared |= !j.reduce_ranges.empty() || load->src(0)->src(0)->arg(1) >= iterations;
-    }
+    bool large = !j.reduce_ranges.empty() || load->src(0)->src(0)->arg(1) >= iterations;
+    shared |= large && std::ranges::find(j.loads, load) != j.loads.end();
   }
   if (forwarded.size()) {
     if (!k.reduce_ranges.empty()) return false;
   } else {
-    i64 iterations = 1;
-    for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
-    if (j.reduce_ranges != k.reduce_ranges || !(shared || (iterations <= small && j.reduce_ranges.empty())))
-      return false;
+    for (U range : j.reduce_ranges) iterations *= range->src(0)->const_int();
+    if (j.reduce_ranges != k.reduce_ranges || !(shared || iterations <= small)) return false;
   }
   if (path_between(j_number, k_number) || path_between(k_number, j_number)) return false;
   std::vector<U> stores = j.stores;
@@ -531,8 +618,7 @@ void Scheduler::merge_all() {
   kernels_ = std::move(left);
 }
 
-// ---- order
-// -----------------------------------------------------------------------------------------------------------------
+// ---- order -----------------------------------------------------------------------------------------------
 
 // Kahn's algorithm, the kernel made first goes first. Where reads-before-overwrites close a cycle (a and b swapped),
 // one reader gets a copy of the old content made before.
@@ -604,7 +690,8 @@ Schedule Scheduler::emit() {
   for (int number : order) {
     const Kernel& k = kernels_[size_t(number)];
     ScheduledKernel s;
-    s.source = source_of(k.origin);
+    const U* original = k.origin ? origin_.find(k.origin) : nullptr;
+    s.source = source_of(original ? *original : k.origin);
     slots.clear();
     if (k.copy) {
       s.copy = k.copy;
@@ -640,8 +727,11 @@ U same_memory(U u) {
   return u;
 }
 
-Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new_buffer) {
+Schedule Scheduler::run(std::span<const U> given, const std::function<U(U)>& new_buffer) {
+  std::vector<U> roots(given.begin(), given.end());
   order_ = toposort(roots);
+  split_reductions(roots);
+  if (origin_.size()) order_ = toposort(roots);
   for (U u : order_)
     for (size_t i = 0; i < u->nsrc; i++)
       if (std::ranges::find(u->src().first(i), u->src(int(i))) == u->src().begin() + i64(i)) users_[u->src(int(i))]++;
@@ -650,7 +740,8 @@ Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new
       keep(u);
     else if (u->op == Op::ASSIGN)
       keep_assign(u);
-  for (U root : roots) {
+  for (size_t i = 0; i < roots.size(); i++) {
+    U root = roots[i];
     U base = same_memory(root), plain = root;
     while (plain->op == Op::DETACH || plain->op == Op::AFTER) plain = plain->src(0);
     if (plain->op == Op::BUFFER || plain->op == Op::ASSIGN) {
@@ -658,7 +749,7 @@ Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new
     } else if (const InMemory* m = in_memory_.find(root)) {
       outputs_.push_back(places_[size_t(values_[size_t(m->number)].memory)].buffer);
     } else {
-      outputs_.push_back(new_buffer(root));
+      outputs_.push_back(new_buffer(given[i]));
       keep(in_memory(base) ? root : base, outputs_.back());
     }
   }
@@ -668,6 +759,7 @@ Schedule Scheduler::run(std::span<const U> roots, const std::function<U(U)>& new
     if (u->op == Op::COPY) keep(u->src(0));
   }
   choose();
+  choose_shared();
   for (U u : order_)
     if (u->op != Op::BUFFER && in_memory(u)) lower(u);
   merge_all();

@@ -122,6 +122,7 @@ U masked(U v, U c) {
     load = make(Op::LOAD, load->dtype, {make(Op::INDEX, load->dtype, {index->src(0), index->src(1), guard})});
     return v->op == Op::CAST ? make(Op::CAST, v->dtype, {load}) : load;
   }
+  if (v->op == Op::WHERE && is_zero(v->src(2))) c = both(c, v->src(0)), v = v->src(1);
   return make_alu(Op::WHERE, c, v, zero(v->dtype));
 }
 

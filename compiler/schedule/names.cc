@@ -37,16 +37,30 @@ std::string kernel_name(U sink) {
   auto add = [&](std::string word) {
     if (words.size() < 4 && std::ranges::find(words, word) == words.end()) words.push_back(std::move(word));
   };
-  std::vector<U> order = toposort(sink);
-  for (U u : order)
-    if (u->op == Op::REDUCE) add(str("reduce_", lower_case(row(Op(u->arg(0))).name)));
-  for (size_t i = order.size(); i-- > 0;) {
-    U u = order[i];
-    if (u->dtype == IDX || !has(u->op, ALU) || u->op == Op::CAST) continue;
-    bool relu = u->op == Op::MAX && u->src(1)->is_const() && u->src(1)->arg(0) == 0;
-    if (!u->nsrc || u->src(0)->dtype != IDX) add(relu ? "relu" : lower_case(row(u->op).name));
+  bool loads = false;
+  std::vector<U> work, seen, reductions, others;
+  for (U store : sink->src()) work.push_back(store->src(1));
+  while (!work.empty()) {  // values only: neither indices nor the conditions of padding
+    U u = work.back();
+    work.pop_back();
+    if (std::ranges::find(seen, u) != seen.end() || seen.size() > 256) continue;
+    seen.push_back(u);
+    loads |= u->op == Op::LOAD;
+    bool padding = u->op == Op::WHERE && u->src(2)->is_const() && u->src(1)->op != Op::CONST;
+    if (u->op == Op::REDUCE)
+      reductions.push_back(u);
+    else if (has(u->op, ALU) && u->dtype != IDX && u->op != Op::CAST && !padding)
+      others.push_back(u);
+    if (u->op == Op::LOAD || u->dtype == IDX) continue;
+    size_t first = padding ? 1 : 0, count = u->op == Op::REDUCE ? 1 : u->nsrc;
+    for (size_t i = count; i-- > first;) work.push_back(u->src(int(i)));
   }
-  if (words.empty()) add(std::ranges::any_of(order, [](U u) { return u->op == Op::LOAD; }) ? "copy" : "fill");
+  for (U u : reductions) add(str("reduce_", lower_case(row(Op(u->arg(0))).name)));
+  for (U u : others) {
+    bool relu = u->op == Op::MAX && u->src(1)->is_const() && u->src(1)->arg(0) == 0;
+    add(relu ? "relu" : lower_case(row(u->op).name));
+  }
+  if (words.empty()) add(loads ? "copy" : "fill");
   std::string name;
   for (auto& word : words) name += name.empty() ? word : "_" + word;
   append_bounds(name, sink, RangeKind::LOOP);

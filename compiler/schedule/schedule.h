@@ -40,10 +40,9 @@ Schedule schedule(std::span<const U> roots, const std::function<U(U)>& new_buffe
 void plan_memory(Schedule&);         // plan.cc: offsets by lifetime, 64-byte aligned
 std::string print(const Schedule&);  // stable text: golden tests, DEBUG=3
 
-// ---- index.cc: one element of a tensor node as a kernel-level expression
-// --------------------------------------------------- in_memory gives tensor nodes that live in memory a number and how
-// many elements that memory has; they become LOAD(INDEX(PARAM(number, elements), …)) and are noted in `reads`.
-// Everything else is computed.
+// ---- index.cc: one element of a tensor node as a kernel-level expression ---------------------------------------
+// in_memory gives tensor nodes that live in memory a number and how many elements that memory has; they become
+// LOAD(INDEX(PARAM(number, elements), …)) and are noted in `reads`. Everything else is computed.
 struct InMemory {
   i64 number, elements;
 };
@@ -79,8 +78,7 @@ std::vector<U> reshape_index(std::span<const U> index, std::span<const i64> to, 
 // which numbers are one memory, and get one slot; slots[i] becomes the memory in slot i.
 U normalize(U sink, std::span<const i64> memory_of, std::vector<i64>& slots);
 
-// ---- names.cc
-// --------------------------------------------------------------------------------------------------------------
+// ---- names.cc ---------------------------------------------------------------------------------------------
 std::string kernel_name(U sink);  // from a normalized kernel: what it computes and over which loops
 
 // Where a tensor node was made, for kernel names: set by the tensor API, kept beside the arena, dropped with it.

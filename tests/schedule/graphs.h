@@ -159,7 +159,7 @@ inline Schedule run_and_compare(std::vector<U> roots, World world = World(7)) {
       params.push_back(m);
     }
     EXPECT_TRUE(k.sink);
-    if (k.sink) evaluate_kernel(k.sink, params);
+    if (k.sink) check_spec(k.sink, Stage::KERNEL, "schedule"), evaluate_kernel(k.sink, params);
   }
   EXPECT_EQ(s.outputs.size(), roots.size());
   for (size_t i = 0; i < roots.size(); i++) {

@@ -66,9 +66,30 @@ TEST(Kernels, SeveralResultsOfOneChain) {
   EXPECT_EQ(count({z, y, mul(y, y)}), 1u);
 }
 TEST(Kernels, SumsOverTheSame) {
-  U g = buffer({20, 6}), x = buffer({20, 6});
+  U g = buffer({200, 90}), x = buffer({200, 90});
   EXPECT_EQ(count({sum(g, {0}), sum(mul(g, x), {0})}), 1u);
   EXPECT_EQ(count({sum(g, {0}), sum(x, {0})}), 2u);
+}
+TEST(Kernels, LongReductionsAreSplit) {
+  U x = buffer({70000});
+  EXPECT_EQ(count({sum_all(x)}), 2u);
+  EXPECT_EQ(count({sum_all(buffer({70001}))}), 2u);
+  EXPECT_EQ(count({reduce(Op::MAX, buffer({70001}), {0})}), 1u);
+  U y = buffer({300, 2, 300});
+  EXPECT_EQ(count({sum(y, {0, 2})}), 2u);
+  EXPECT_EQ(count({sum(y, {0, 2}), sum(mul(y, y), {0, 2})}), 2u);
+}
+TEST(Kernels, CostlySharedValuesAreStored) {
+  U x = buffer({10, 12});
+  U cheap = mul(x, x), costly = make_alu(Op::EXP, make_alu(Op::SIN, x));
+  EXPECT_EQ(count({sum(cheap, {0}), sum(cheap, {1})}), 2u);
+  EXPECT_EQ(count({sum(costly, {0}), sum(costly, {1})}), 3u);
+}
+TEST(Kernels, OperandOfAContraction) {
+  U a = buffer({40, 40}), b = buffer({40, 40});
+  EXPECT_EQ(count({matmul(a, b)}), 1u);
+  EXPECT_EQ(count({matmul(relu(a), b)}), 2u);
+  EXPECT_EQ(count({matmul(matmul(a, b), a)}), 2u);
 }
 TEST(Kernels, Softmax) {
   U x = buffer({6, 10});

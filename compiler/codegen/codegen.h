@@ -41,7 +41,8 @@ std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and a
 // ---- decomp.cc: ops that targets lack, from ops that they have -------------------------------------------------------
 // What a target computes itself: a bit per elementwise op and dtype (of the first source for comparisons and CAST, else of the
 // result), for one lane and for vectors. native_ops() derives it from rows; isel must cover every bit, and only those:
-// decompose() leaves nothing else (constants, BITCAST between equal sizes, bool AND OR XOR and WHERE are always native).
+// decompose() leaves nothing else. Always native: CONST (but none of a float narrower than F32), BITCAST between equal sizes, and
+// AND OR XOR of bool. One MUL of U64 stays where a vector unit has none: fits_u32() holds for both sources (x86: vpmuludq).
 struct NativeOps {
   static constexpr size_t dtypes = std::size(dtype_rows);
   u64 ops[2][dtypes] = {};     // [lanes > 1][dtype]: bit per Op
@@ -49,6 +50,7 @@ struct NativeOps {
   bool has(Op op, DType dtype) const { return ops[dtype.lanes > 1][int(dtype.scalar)] >> int(op) & 1; }
   bool has_cast(DType from, DType to) const { return casts[from.lanes > 1][int(from.scalar)] >> int(to.scalar) & 1; }
 };
+bool fits_u32(U u);                        // the upper 32 bits of every lane of a 64-bit value are known to be 0
 NativeOps native_ops(const Target&);       // Error for an isa without rows
 const RuleList& decompositions();          // context: a const NativeOps*
 // Any graph (usually a kernel's SINK): keeps lanes and dtypes. Accuracy: f32 functions at most 2 ulp over all inputs, denormals

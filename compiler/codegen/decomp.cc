@@ -90,8 +90,10 @@ V lift(V like, i64 v) { return {constant(like.dtype(), v)}; }
     return {make_alu(name, p, lift(p, q))}; \
   }
 BINARY(+, ADD)
-BINARY(-, SUB) BINARY(*, MUL) BINARY(/, FDIV) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
-    BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
+BINARY(-, SUB)
+BINARY(*, MUL)
+BINARY(/, FDIV) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT)
+    BINARY(==, CMPEQ)
 #undef BINARY
         template <class T>
         V fma(V p, T q, V r) {
@@ -103,7 +105,10 @@ V where(V condition, V p, T q) {
 }
 V round(V v) { return {make_alu(ROUND, v)}; }
 V to(DType t, V v) { return {cast(v, t.with_lanes(v.dtype().lanes))}; }
-V bits_as(DType t, V v) { return {make(BITCAST, t.with_lanes(v.dtype().lanes), {v})}; }
+V bits_as(DType t, V v) {
+  t = t.with_lanes(v.dtype().lanes);
+  return v.dtype() == t ? v : V{make(BITCAST, t, {v})};
+}
 V above(V v, double low) { return where(v < low, lift(v, low), v); }  // the larger, and NaN where v is
 V below(V v, double high) { return where(lift(v, high) < v, lift(v, high), v); }
 
@@ -323,6 +328,24 @@ U erf_of(const Match& m) {
   return with_sign_of(where(a < 0.9, near, far), v);
 }
 
+// The special cases of IEEE 754-2019 pow, around |x|^y = 2^(y log2 |x|).
+V pow_specials(V v, V y, V magnitude) {
+  constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
+  V half = y * 0.5, whole = V{make_alu(FLOOR, y)} == y,
+    odd = whole & V{make_alu(CMPNE, V{make_alu(FLOOR, half)}, half)};
+  V sign = where(odd, integer(v) & sign_bit(v), 0);
+  V signed_result = bits_as(v.dtype().element(), integer(magnitude) | sign);
+  V no_result = (v < 0) & (lift(v, -infinity) < v) & (whole ^ 1);
+  V result = where(no_result, lift(v, nan), signed_result);
+  return where((y == 0) | (v == 1), lift(v, 1), result);
+}
+U pow_of(const Match& m) {  // F32 through F64
+  V v{m[x]}, exponent{m[y]};
+  V l{make_alu(LOG2, to(F64, absolute(v)))};
+  V product = where(l == 0, l, l * to(F64, exponent));  // 1 to the infinity is 1
+  return pow_specials(v, exponent, to(F32, {make_alu(EXP2, product)}));
+}
+
 // clang-format off
 constexpr Rule function_rules[] = {
     {op(RECIP, x), fdiv(1.0, x)},
@@ -336,10 +359,337 @@ constexpr Rule function_rules[] = {
     {op(TAN, x),  [](const Match& m) { return tan_of(m); }},
     {op(TANH, x), [](const Match& m) { return tanh_of(m); }},
     {op(ERF, x),  [](const Match& m) { return erf_of(m); }},
+    {op(POW, x.dtype(F32), y), [](const Match& m) { return pow_of(m); }},
 };
 // clang-format on
 
+// ---- rules that ask the target
+// -----------------------------------------------------------------------------------------
+const NativeOps& native(const Match& m) { return *static_cast<const NativeOps*>(m.context); }
+DType dtype_read(U u) { return has(u->op, TO_BOOL) || u->op == CAST ? u->src(0)->dtype : u->dtype; }
+bool lacks(const Match& m) { return !native(m).has(m.root->op, dtype_read(m.root)); }
+bool lacks_cast(const Match& m) { return !native(m).has_cast(m.root->src(0)->dtype, m.root->dtype); }
+bool is_narrow_float(DType t) { return t.is_float() && t.bits() < 32; }
+bool is_small_int(DType t) { return t.is_int() && t.bits() < 32; }
+V source(const Match& m, int i = 0) { return {m.root->src(i)}; }
+
+// A constant of another dtype, or a cast.
+U converted(U u, DType t) {
+  t = t.with_lanes(u->dtype.lanes);
+  if (!u->is_const() || u->narg != 1) return cast(u, t);
+  if (u->dtype.is_float()) return t.is_float() ? constant_float(t, u->const_float()) : cast(u, t);
+  return constant(t, u->const_int());
+}
+// The op on sources of dtype t, and its result in the dtype that the node had.
+U compute_in(DType t, U u) {
+  U src[3];
+  for (u32 k = 0; k < u->nsrc; k++) src[k] = u->op == WHERE && k == 0 ? u->src(0) : converted(u->src(int(k)), t);
+  DType result = has(u->op, TO_BOOL) ? u->dtype : t.with_lanes(u->dtype.lanes);
+  return cast(make(u->op, result, std::span<const U>(src, u->nsrc), u->arg()), u->dtype);
+}
+
+// ---- narrow floats: stored as they are, computed in F32
+// ---------------------------------------------------------------- F32 holds every product and sum of theirs to more
+// than 2p + 2 bits, so rounding it again is the right result; FMA needs F64.
+U narrow_op(const Match& m) {
+  DType t = dtype_read(m.root);
+  if (!is_narrow_float(t) || m.root->op == CAST) return nullptr;
+  DType same_bits = t.bits() == 8 ? U8 : U16;
+  if (m.root->op == WHERE)
+    return bits_as(t.element(), {make_alu(WHERE, m.root->src(0), bits_as(same_bits, source(m, 1)),
+                                          bits_as(same_bits, source(m, 2)))});
+  return compute_in(m.root->op == FMA ? F64 : F32, m.root);
+}
+U narrow_constant(const Match& m) {
+  DType t = m.root->dtype;
+  if (!is_narrow_float(t)) return nullptr;
+  std::vector<i64> codes;
+  for (i64 v : m.root->arg()) codes.push_back(i64(encode_float(std::bit_cast<double>(v), t)));
+  return bits_as(t.element(), {make(CONST, (t.bits() == 8 ? U8 : U16).with_lanes(t.lanes), {}, codes)});
+}
+
+// The facts of a narrow format that conversions need, as codes of its magnitude.
+struct Narrow {
+  const DTypeRow& t;
+  i64 drop = 23 - t.mantissa_bits, rebias = 127 - t.bias;  // against F32
+  i64 top = (i64(1) << (t.bits - 1)) - 1;                  // every bit but the sign
+  i64 infinity = ((i64(1) << t.exponent_bits) - 1) << t.mantissa_bits;
+  i64 smallest_normal = i64(1) << t.mantissa_bits;
+  double quantum = std::ldexp(1.0, 1 - t.bias - t.mantissa_bits);  // of subnormals
+};
+V encode_narrow(V v, DType type) {  // F32 to the codes, as encode_float()
+  Narrow f{type.row()};
+  V b = bits_as(U32, v), magnitude = b & 0x7fffffff, sign = (b & i64(0x80000000)) >> (32 - f.t.bits);
+  V odd = (magnitude >> f.drop) & 1;
+  V code = ((magnitude + (odd + ((i64(1) << (f.drop - 1)) - 1))) >> f.drop) - (f.rebias << f.t.mantissa_bits);
+  if (f.rebias) {  // the adder rounds subnormals: beside this number the last place is their quantum
+    double anchor = std::ldexp(f.quantum, 23);
+    V sum = bits_as(F32, magnitude) + anchor;
+    V small = bits_as(U32, sum) - i64(std::bit_cast<u32>(float(anchor)));
+    code = where(magnitude < ((f.rebias + 1) << 23), small, code);
+  }
+  if (f.t.specials == Specials::FNUZ)
+    return where(lift(code, f.top) < code, lift(code, f.top + 1), where(code == 0, code, sign | code));
+  if (f.t.specials == Specials::FN) return sign | where(lift(code, f.top) < code, lift(code, f.top), code);
+  V nan = ((magnitude & 0x7fffff) >> f.drop) | (f.infinity | f.smallest_normal >> 1);
+  code = where(lift(code, f.infinity) < code, lift(code, f.infinity), code);
+  return sign | where(lift(magnitude, 0x7f800000) < magnitude, nan, code);
+}
+V decode_narrow(V code, DType type) {  // the codes, in U32, to F32, as decode_float()
+  Narrow f{type.row()};
+  if (!f.rebias) return bits_as(F32, code << f.drop);
+  V magnitude = code & f.top, sign = (code ^ magnitude) << (32 - f.t.bits);
+  V normal = (magnitude << f.drop) + (f.rebias << 23);
+  V small = bits_as(U32, to(F32, bits_as(I32, magnitude)) * f.quantum);
+  V v = where(magnitude < f.smallest_normal, small, normal);
+  constexpr i64 quiet_nan = 0x7fc00000;
+  if (f.t.specials == Specials::FNUZ) return bits_as(F32, where(code == f.top + 1, lift(v, quiet_nan), v | sign));
+  if (f.t.specials == Specials::FN) return bits_as(F32, where(magnitude == f.top, lift(v, quiet_nan), v) | sign);
+  V special = (magnitude << f.drop) + ((255 - (f.infinity >> f.t.mantissa_bits)) << 23);
+  return bits_as(F32, where(magnitude < f.infinity, v, special) | sign);
+}
+// F64 to an F32 that rounds to any narrower float as the F64 does: truncated, and odd where bits were lost.
+V to_odd_f32(V v) {
+  V nearest = to(F32, v), back = to(F64, nearest), b = bits_as(I32, nearest);
+  V odd = where(absolute(v) < absolute(back), b - 1, b) | 1;
+  return where({make_alu(CMPNE, back, v)}, bits_as(F32, where(v == v, odd, b)), nearest);
+}
+// A 64-bit integer to one that any float rounds alike and F64 holds: where it has more than 53 bits, the last 11 become
+// one.
+V sticky_53_bits(V v) {
+  bool is_signed = v.dtype().is_signed();
+  V sticky = (v & ~i64(2047)) | where((v & 2047) == 0, lift(v, 0), 1 << 11);
+  V large = lift(v, i64(1) << 53) < v;
+  if (is_signed) large = large | (v < lift(v, -(i64(1) << 53)));
+  return where(large, sticky, v);
+}
+U narrow_cast(const Match& m) {
+  V v = source(m);
+  DType from = v.dtype(), t = m.root->dtype;
+  if ((!is_narrow_float(from) && !is_narrow_float(t)) || from.is_bool() || t.is_bool() || !lacks_cast(m))
+    return nullptr;
+  DType f32 = F32.with_lanes(t.lanes);
+  if (is_narrow_float(from)) {
+    if (t != f32) return cast(to(F32, v), t);
+    return decode_narrow(to(U32, bits_as(from.bits() == 8 ? U8 : U16, v)), from);
+  }
+  if (from == f32) return bits_as(t.element(), to(t.bits() == 8 ? U8 : U16, encode_narrow(v, t)));
+  if (from.scalar == Scalar::F64) return cast(to_odd_f32(v), t);
+  if (from.bits() == 64) v = sticky_53_bits(v);
+  return cast(to(from.bits() < 32 ? F32 : F64, v), t);
+}
+
+// ---- bool
+// ----------------------------------------------------------------------------------------------------------------
+U to_bool(const Match& m) {
+  if (!m.root->dtype.is_bool() || m.root->src(0)->dtype.is_bool()) return nullptr;
+  V v = source(m);
+  return make_alu(CMPNE, v, lift(v, 0));
+}
+U from_bool(const Match& m) {
+  if (!m.root->src(0)->dtype.is_bool() || m.root->dtype.is_bool()) return nullptr;
+  return make_alu(WHERE, m.root->src(0), constant(m.root->dtype, 1), constant(m.root->dtype, 0));
+}
+
+// ---- integers
+// ------------------------------------------------------------------------------------------------------------
+U small_op(const Match& m) {
+  DType t = dtype_read(m.root);
+  return is_small_int(t) && m.root->op != CAST && lacks(m) ? compute_in(I32, m.root) : nullptr;
+}
+// A vector narrowed and widened again only normalises: two shifts or a mask, without packing.
+U normalise(const Match& m) {
+  DType narrow = m.root->src(0)->dtype;
+  V v{m[x]};
+  if (!is_small_int(narrow) || m.root->dtype != v.dtype() || v.dtype().lanes == 1) return nullptr;
+  if (narrow.is_unsigned()) return v & ((i64(1) << narrow.bits()) - 1);
+  return (v << (32 - narrow.bits())) >> (32 - narrow.bits());
+}
+U unsigned_less(const Match& m) {
+  V p{m[x]}, q{m[y]};
+  if (!p.dtype().is_unsigned() || p.dtype().bits() < 32 || !lacks(m)) return nullptr;
+  DType s = p.dtype().bits() == 32 ? I32 : I64;
+  return bits_as(s, p ^ sign_bit(p)) < bits_as(s, q ^ sign_bit(q));
+}
+U signed_shift(const Match& m) {
+  V v{m[x]}, n{m[y]};
+  if (!v.dtype().is_signed() || v.dtype().bits() != 64 || !lacks(m)) return nullptr;
+  n = V{n.u->is_const() ? converted(n, U64) : bits_as(U64, n).u};
+  V bit = lift(n, sign_bit(v)), sign = n.u->is_const() ? lift(n, i64(u64(sign_bit(v)) >> n.u->const_int())) : bit >> n;
+  return bits_as(v.dtype().element(), (((bits_as(U64, v) >> n) ^ sign) - sign));
+}
+U multiply_64(const Match& m) {  // by 32-bit halves
+  V p{m[x]}, q{m[y]};
+  if (p.dtype().bits() != 64 || !lacks(m) || (p.dtype().scalar == Scalar::U64 && fits_u32(p) && fits_u32(q)))
+    return nullptr;
+  constexpr i64 low = 0xffffffff;
+  auto halves = [](V v) { return std::pair{V{v.u->is_const() ? converted(v, U64) : bits_as(U64, v).u}, fits_u32(v)}; };
+  auto [a64, a_fits] = halves(p);
+  auto [b64, b_fits] = halves(q);
+  auto low_of = [&](V v) { return V{v.u->is_const() ? lift(v, v.u->const_int() & low) : v & low}; };
+  auto high_of = [&](V v) { return V{v.u->is_const() ? lift(v, i64(u64(v.u->const_int()) >> 32)) : v >> 32}; };
+  V product = low_of(a64) * low_of(b64);
+  if (!a_fits) product = product + (high_of(a64) * low_of(b64) << 32);
+  if (!b_fits) product = product + (low_of(a64) * high_of(b64) << 32);
+  return bits_as(p.dtype().element(), product);
+}
+
+// Casts between wide integers and floats, from casts of I32 (and I64 where a scalar unit has them).
+U int_to_float(const Match& m) {
+  V v = source(m);
+  DType from = v.dtype(), t = m.root->dtype, f64 = F64.with_lanes(t.lanes);
+  if (!from.is_int() || !t.is_float() || is_narrow_float(t) || !lacks_cast(m)) return nullptr;
+  if (from.bits() < 32) return cast(to(I32, v), t);
+  if (from.bits() == 32) {  // U32
+    if (native(m).has_cast(I64.with_lanes(t.lanes), t)) return cast(to(I64, v), t);
+    return cast(to(F64, bits_as(I32, v ^ sign_bit(v))) + 0x1p31, t);
+  }
+  if (t != f64) return cast(to(F64, sticky_53_bits(v)), t);
+  V b = bits_as(U64, v), high = to(U32, b >> 32), low = to(F64, to(U32, b));
+  return fma(to(F64, from.is_signed() ? bits_as(I32, high) : high), 0x1p32, low);
+}
+U float_to_int(const Match& m) {
+  V v = source(m);
+  DType from = v.dtype(), t = m.root->dtype;
+  if (!from.is_float() || !t.is_int() || is_narrow_float(from) || !lacks_cast(m)) return nullptr;
+  bool has_i64 = native(m).has_cast(from, I64.with_lanes(t.lanes));
+  if (t.bits() < 32) return cast(to(I32, v), t);
+  if (t.bits() == 32) {
+    if (has_i64) return cast(to(I64, v), t);
+    V large = (v < 0x1p31) == 0;
+    V n = to(I32, where(large, v - 0x1p31, v));
+    return bits_as(U32, where(large, n ^ sign_bit(n), n));
+  }
+  if (has_i64) {
+    V large = (v < 0x1p63) == 0;
+    V n = to(I64, where(large, v - 0x1p63, v));
+    return bits_as(t.element(), where(large, n ^ sign_bit(n), n));
+  }
+  V whole{make_alu(TRUNC, to(F64, v))}, high{make_alu(FLOOR, whole * 0x1p-32)};
+  V low = fma(high, -0x1p32, whole);
+  return bits_as(t.element(), to(U64, to(U32, high)) << 32 | to(U64, to(U32, low)));
+}
+
+// ---- division
+// -------------------------------------------------------------------------------------------------------------- By a
+// constant: multiply by its reciprocal in 2^shift-ths, rounded up, and shift. For t <= 2^31 and 2^(l-1) < d <= 2^l, M =
+// ceil(2^(31+l) / d) < 2^32 gives (t * M) >> (31 + l) = t / d, because M * d exceeds 2^(31+l) by less than 2^l.
+// Negative t: floor(t / d) = ~(~t / d). (Granlund and Montgomery, "Division by invariant integers using
+// multiplication", 1994.)
+V divide_31_bits(V t, i64 d, bool negative) {  // t of a 64-bit dtype, -2^31 <= t <= 2^31; d > 1
+  int l = 64 - __builtin_clzll(u64(d - 1));
+  i64 reciprocal = i64(((u64(1) << (31 + l)) + u64(d) - 1) / u64(d));
+  if (!negative) return (t * reciprocal) >> (31 + l);
+  V sign = t >> 63;
+  return (((t ^ sign) * reciprocal) >> (31 + l)) ^ sign;
+}
+U divide_by_constant(const Match& m) {
+  V v{m[x]};
+  DType t = v.dtype();
+  i64 d = m[a]->const_int();
+  if (t.bits() < 32) return nullptr;
+  if (d == 0) return constant(t, 0);
+  if (d == 1) return v;
+  if (d > 0 && (d & (d - 1)) == 0) return v >> __builtin_ctzll(u64(d));
+  if (d == -1) return lift(v, 0) - v;
+  if (t.scalar == Scalar::I32) {  // -v / |d| where d is negative; the magnitude is unsigned, as vector units multiply
+    V sign = d < 0 ? where(lift(v, 0) < v, lift(v, -1), 0) : v >> 31, dividend = d < 0 ? lift(v, 0) - v : v;
+    V quotient = divide_31_bits(to(U64, bits_as(U32, dividend ^ sign)), std::abs(d), false);
+    return bits_as(I32, to(U32, quotient)) ^ sign;
+  }
+  if (t.scalar == Scalar::U32 && d > 0) {  // M has 33 bits: t * M = t * 2^32 + t * (M - 2^32)
+    int l = 64 - __builtin_clzll(u64(d - 1));
+    i64 reciprocal = i64(u64((((__int128(1) << (32 + l)) + d - 1) / d) - (__int128(1) << 32)));
+    V wide = to(U64, v);
+    return to(U32, (wide + (wide * reciprocal >> 32)) >> l);
+  }
+  if (t.scalar == Scalar::IDX && d > 0 && d < (i64(1) << 31) && v.u->min >= -(i64(1) << 31) &&
+      v.u->max < (i64(1) << 31))
+    return divide_31_bits(v, d, v.u->min < 0);
+  return nullptr;
+}
+// By a variable, where a target has no division: F64 divides 32-bit integers exactly enough, since a quotient that is
+// no integer is at least 1/b away from one, and a / b is rounded by less.
+U divide(const Match& m) {
+  V p{m[x]}, q{m[y]};
+  if (p.dtype().bits() != 32 || !lacks(m)) return nullptr;
+  V quotient{make_alu(FLOOR, to(F64, p) / to(F64, q))};
+  V result = to(p.dtype().element(), quotient);
+  if (p.dtype().is_signed()) result = where(q == -1, lift(p, 0) - p, result);  // the one quotient out of range
+  return where(q == 0, lift(p, 0), result);
+}
+U remainder_of(const Match& m) {
+  V p{m[x]}, q{m[y]};
+  DType t = p.dtype();
+  bool constant_divisor = q.u->is_const() && q.u->narg == 1;
+  if (constant_divisor) {
+    i64 d = q.u->const_int();
+    if (t.bits() < 32) return nullptr;
+    if (d == 0 || d == 1) return constant(t, 0);
+    if (d > 0 && (d & (d - 1)) == 0) return p & (d - 1);
+    Match divided = m;
+    divided.at[4] = q;
+    if (U quotient = divide_by_constant(divided)) return p - V{quotient} * q;
+  }
+  if (!lacks(m)) return nullptr;
+  V rest = p - V{make_alu(IDIV, p, q)} * q;
+  return constant_divisor ? rest : where(q == 0, lift(p, 0), rest);
+}
+
+#define RULE(f) [](const Match& m) -> U { return f(m); }
+#define IF_LACKING [](const Match& m) { return lacks(m); }
+// clang-format off
+constexpr Rule representation_rules[] = {
+    {op(CAST, x),                                                          RULE(to_bool)},
+    {op(CAST, x),                                                          RULE(from_bool)},
+    {op(CAST, x),                                                          RULE(narrow_cast)},
+    {op(CONST),                                                            RULE(narrow_constant)},
+    {any({NEG, RECIP, SQRT, RSQRT, EXP2, LOG2, EXP, LOG}, x),              RULE(narrow_op)},
+    {any({SIN, COS, TAN, TANH, ERF, TRUNC, FLOOR, ROUND}, x),              RULE(narrow_op)},
+    {any({ADD, SUB, MUL, FDIV, POW, MAX, MIN}, x, y),                      RULE(narrow_op)},
+    {any({CMPLT, CMPEQ, CMPNE}, x, y),                                     RULE(narrow_op)},
+    {any({WHERE, FMA}, x, y, z),                                           RULE(narrow_op)},
+    {any({NEG}, x),                                                        RULE(small_op)},
+    {any({ADD, SUB, MUL, IDIV, MOD, MAX, MIN}, x, y),                      RULE(small_op)},
+    {any({AND, OR, XOR, SHL, SHR, CMPLT, CMPEQ, CMPNE}, x, y),             RULE(small_op)},
+    {op(WHERE, x, y, z),                                                   RULE(small_op)},
+    {op(CAST, op(CAST, x.dtype(I32))).dtype(I32),                          RULE(normalise)},
+};
+constexpr Rule bool_rules[] = {
+    {op(CMPNE, x, y),     op(XOR, x, y).dtype(BOOL)},
+    {op(CMPEQ, x, y),     op(XOR, op(XOR, x, y).dtype(BOOL), 1).dtype(BOOL)},
+    {op(CMPLT, x, y),     op(AND, op(XOR, x, 1).dtype(BOOL), y).dtype(BOOL)},
+    {op(WHERE, x, y, z),  op(OR, op(AND, x, y), op(AND, op(XOR, x, 1), z))},
+};
+constexpr Rule integer_rules[] = {
+    {op(IDIV, x, a),      RULE(divide_by_constant)},
+    {op(MOD, x, y),       RULE(remainder_of)},
+    {op(IDIV, x, y),      RULE(divide)},
+    {op(MAX, x, y),       where(x < y, y, x), IF_LACKING},
+    {op(MIN, x, y),       where(y < x, y, x), IF_LACKING},
+    {op(CMPLT, x, y),     RULE(unsigned_less)},
+    {op(SHR, x, y),       RULE(signed_shift)},
+    {op(MUL, x, y),       RULE(multiply_64)},
+    {op(CAST, x),         RULE(int_to_float)},
+    {op(CAST, x),         RULE(float_to_int)},
+};
+// clang-format on
+#undef RULE
+#undef IF_LACKING
+
 }  // namespace
+
+bool fits_u32(U u) {
+  constexpr i64 low = 0xffffffff;
+  switch (u->op) {
+    case CONST: return u->narg == 1 && u->const_int() >= 0 && u->const_int() <= low;
+    case AND: return u->src(1)->op == CONST && fits_u32(u->src(1));
+    case SHR:
+      return u->dtype.is_unsigned() && u->src(1)->is_const() && u->src(1)->narg == 1 && u->src(1)->const_int() >= 32;
+    case CAST: return u->src(0)->dtype.is_unsigned() && u->src(0)->dtype.bits() <= 32;
+    default: return u->dtype.scalar == Scalar::IDX && u->min >= 0 && u->max <= low;
+  }
+}
 
 NativeOps native_ops(const Target& target) {
   NativeOps native;
@@ -360,7 +710,10 @@ NativeOps native_ops(const Target& target) {
 }
 
 const RuleList& decompositions() {
-  static const RuleList list{{"functions", Arithmetic::FLOAT_FAST, function_rules}};
+  static const RuleList list{{"representation", Arithmetic::ANY, representation_rules},
+                             {"bool", Arithmetic::LOGICAL, bool_rules},
+                             {"functions", Arithmetic::FLOAT_FAST, function_rules},
+                             {"integers", Arithmetic::ANY, integer_rules}};
   return list;
 }
 U decompose(U root, const NativeOps& native) {

@@ -15,10 +15,11 @@ class Lanes {
   static constexpr i64 width = 1024;
   explicit Lanes(U root) {
     UMap<u32> slots;
+    values_.emplace_back(size_t(width), 0);  // slot 0: parameters that the graph does not read
     for (U u : toposort(root)) {
       Step s{u->op, u->dtype.scalar, u->nsrc ? u->src(0)->dtype.scalar : Scalar::VOID, {}, 0};
       for (u32 k = 0; k < u->nsrc; k++) s.src[k] = *slots.find(u->src(int(k)));
-      slots[u] = s.out = u32(steps_.size());
+      slots[u] = s.out = u32(values_.size());
       steps_.push_back(s);
       values_.emplace_back(size_t(width), 0);
       if (u->op == Op::CONST) fill(s.out, u);
@@ -28,11 +29,11 @@ class Lanes {
   }
   template <class T>
   T* in(int param) {
-    return at<T>(params_[size_t(param)]);
+    return at<T>(size_t(param) < params_.size() ? params_[size_t(param)] : 0);
   }  // fill these, run(), read out()
   template <class T>
   const T* out() {
-    return at<T>(u32(steps_.size() - 1));
+    return at<T>(u32(values_.size() - 1));
   }
   size_t steps() const { return steps_.size(); }
 
@@ -114,8 +115,8 @@ class Lanes {
           case Scalar::I32: EACH(T, i32, a[i] >= T(-0x1p31) && a[i] < T(0x1p31) ? i32(a[i]) : INT32_MIN)  // as x86
           case Scalar::I64:
           case Scalar::IDX: EACH(T, i64, a[i] >= T(-0x1p63) && a[i] < T(0x1p63) ? i64(a[i]) : INT64_MIN)
-          case Scalar::U32: EACH(T, u32, a[i] >= 0 && a[i] < T(0x1p32) ? u32(a[i]) : UINT32_MAX)
-          case Scalar::U64: EACH(T, u64, a[i] >= 0 && a[i] < T(0x1p64) ? u64(a[i]) : UINT64_MAX)
+          case Scalar::U32: EACH(T, u32, a[i] > -1 && a[i] < T(0x1p32) ? u32(a[i]) : UINT32_MAX)
+          case Scalar::U64: EACH(T, u64, a[i] > -1 && a[i] < T(0x1p64) ? u64(a[i]) : UINT64_MAX)
           default: return narrow(s, n);
         }
       default: throw Error("lanes cannot run ", s.op, " on floats");

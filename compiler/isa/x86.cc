@@ -537,7 +537,6 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     if (p.b && !memory) out.rounding = r.flags & ROUND ? u8(1 + p.length) : 5;
   }
   u8 is4 = 0;
-  bool has_is4 = false;
   Operand m;
   if (memory) {
     int rm = modrm & 7, mod = modrm >> 6;
@@ -572,7 +571,6 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     m.imm = read(disp);
     if (disp == 1 && p.scheme == EVEX) m.imm *= m.broadcast ? s->broadcast_bits / 8 : r.disp8_bytes;
   }
-  for (int i = 0; i < r.specs; i++) has_is4 |= r.spec[i].place == IS4;
   for (int i = 0; i < r.specs; i++) {
     const OperandSpec& s = r.spec[i];
     Operand o;

@@ -96,14 +96,6 @@ struct Row {
   u8 cycles = 1;
   int forms = 0;
 
-  consteval Row(std::string_view n, std::string_view e, std::string_view o, u64 f = 0, int l = 1)
-      : Row(n, e, o, Effect{}, VOID, f, l) {}
-  consteval Row(std::string_view n, std::string_view e, std::string_view o, Effect m, DType d, u64 f = 0, int l = 1)
-      : name(n), encoding(e), operands(o), effect(m), type(d), features(f), cycles(u8(l)), forms(0) {
-    expand([this](const Inst&) { forms++; });
-    if (!forms) throw "row has no form";
-  }
-
   // Calls f with each form of the row, shortest scheme and length first.
   template <class F>
   constexpr void expand(F f) const {
@@ -543,6 +535,16 @@ struct Row {
       } else
         throw "unknown decoration of an operand";
     }
+  }
+
+ public:
+  // Below expand(), so that Clang has instantiated it when a row calls the constructor.
+  consteval Row(std::string_view n, std::string_view e, std::string_view o, u64 f = 0, int l = 1)
+      : Row(n, e, o, Effect{}, VOID, f, l) {}
+  consteval Row(std::string_view n, std::string_view e, std::string_view o, Effect m, DType d, u64 f = 0, int l = 1)
+      : name(n), encoding(e), operands(o), effect(m), type(d), features(f), cycles(u8(l)), forms(0) {
+    expand([this](const Inst&) { forms++; });
+    if (!forms) throw "row has no form";
   }
 };
 

@@ -443,7 +443,7 @@ constexpr Rule structure_table[] = {
   {cast(x),             [](const Match& m) -> U { return m[x]->dtype == m.root->dtype ? m[x] : nullptr; }},
   {cast(cast(x)),       [](const Match& m) { return cast_of_cast(m); }},
   {op(Op::BITCAST, x),  [](const Match& m) -> U { return m[x]->dtype == m.root->dtype ? m[x] : nullptr; }},
-  {op(Op::BITCAST, op(Op::BITCAST, x)), op(Op::BITCAST, x)},
+  {op(Op::BITCAST, op(Op::BITCAST, x)), op(Op::BITCAST, x), [](const Match& m) { return m.root->src(0)->dtype.is_int(); }},  // a float may quiet a NaN
   {where(x, y, y),      Pat(y),                keeps_shape},
   {where(1, y, z),      Pat(y),                keeps_shape},
   {where(0, z, y),      Pat(y),                keeps_shape},

@@ -88,7 +88,7 @@ std::string malformed_elementwise(Op op, DType dtype, std::span<const U> src, Sh
     if (s->ndim) shape = s->shape();
   }
   if (op == Op::CAST) return dtype.scalar == Scalar::VOID ? "to void" : "";
-  if (op == Op::BITCAST) return dtype.bits() == src[0]->dtype.bits() ? "" : str("of ", src[0]->dtype, " to ", dtype);
+  if (op == Op::BITCAST) return dtype.bits() == src[0]->dtype.bits() && !dtype.is_bool() ? "" : str("of ", src[0]->dtype, " to ", dtype);
   size_t first = op == Op::WHERE;
   if (first && !src[0]->dtype.is_bool()) return str("chooses by a bool, not ", src[0]->dtype);
   DType in = src[first]->dtype;

@@ -15,7 +15,6 @@
 #include "compiler/runtime/runtime.h"
 
 namespace ingot {
-__attribute__((weak)) Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 namespace {
 
 constexpr u32 format_version = 1;
@@ -184,7 +183,7 @@ Disk& disk() {
 
 }  // namespace
 
-std::string encode_program(const Program& p) {
+std::string encode_program(const Program& p, u64 key) {
   Writer w;
   w.out = std::string_view(magic, 8);
   for (const std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) w.text(*s);
@@ -194,15 +193,15 @@ std::string encode_program(const Program& p) {
   for (const Param& q : p.params) w.number(i64(q.dtype.scalar)), w.number(q.elements), w.number(q.written * 2 + q.read);
   w.number(i64(p.notes.size()));
   for (auto& [offset, note] : p.notes) w.number(offset), w.text(note);
-  w.number(i64(hash_bytes(w.out.data(), w.out.size())));
+  w.number(i64(hash_bytes(w.out.data(), w.out.size(), key)));
   return w.out;
 }
 
-std::optional<Program> decode_program(std::string_view bytes) {
+std::optional<Program> decode_program(std::string_view bytes, u64 key) {
   if (bytes.size() < 16 || bytes.size() > most_bytes || bytes.substr(0, 8) != std::string_view(magic, 8)) return {};
   Reader end{bytes.substr(bytes.size() - 8)};
   bytes.remove_suffix(8);
-  if (u64(end.number()) != hash_bytes(bytes.data(), bytes.size())) return {};
+  if (u64(end.number()) != hash_bytes(bytes.data(), bytes.size(), key)) return {};
   Reader r{bytes.substr(8)};
   Program p;
   for (std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) *s = r.text();
@@ -226,7 +225,7 @@ std::optional<Program> decode_program(std::string_view bytes) {
 std::optional<Program> load_program(u64 key, const Target& target) {
   Disk& d = disk();
   std::lock_guard lock(d.mutex);
-  if (auto it = d.pending.find(key); it != d.pending.end()) return decode_program(it->second);
+  if (auto it = d.pending.find(key); it != d.pending.end()) return decode_program(it->second, key);
   if (!d.open()) return {};
   Statement query(d.db, "SELECT value FROM kernels WHERE key = ? AND build = ?");
   if (!query.s) return d.give_up(sqlite3_errmsg(d.db)), std::nullopt;
@@ -240,7 +239,7 @@ std::optional<Program> load_program(u64 key, const Target& target) {
   }
   if (status != SQLITE_ROW || sqlite3_column_type(query.s, 0) != SQLITE_BLOB) return {};
   const char* data = static_cast<const char*>(sqlite3_column_blob(query.s, 0));
-  auto p = decode_program({data, size_t(sqlite3_column_bytes(query.s, 0))});
+  auto p = decode_program({data, size_t(sqlite3_column_bytes(query.s, 0))}, key);
   if (!p || p->isa != target.isa || p->arch != target.arch) return {};
   return p;
 }
@@ -251,7 +250,7 @@ void store_program(u64 key, const Program& p) {
   if (d.broken) return;
   static bool at_exit = !std::atexit(sync_cache);
   (void)at_exit;
-  d.pending[key] = encode_program(p);
+  d.pending[key] = encode_program(p, key);
   if (d.pending.size() >= write_after) d.write();
 }
 

@@ -9,7 +9,6 @@
 #include "compiler/runtime/runtime.h"
 
 namespace ingot {
-__attribute__((weak)) Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 namespace {
 
 struct Kernels {

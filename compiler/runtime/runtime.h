@@ -41,13 +41,15 @@ struct Kernel {  // compiled and loaded
 };
 Kernel& kernel_for(const ScheduledKernel&, int device);  // from the cache, else compiled
 std::vector<Kernel*> compile_all(std::span<const ScheduledKernel>,
-                                 int device);                   // in parallel, into the cache; copies: nullptr
-u64 kernel_key(const ScheduledKernel&, const Target&);          // equal for kernels that compile to the same code
-std::optional<Program> load_program(u64 key, const Target&);    // from disk; nullopt also if it is off or damaged
-void store_program(u64 key, const Program&);                    // written by sync_cache()
-void sync_cache();                                              // writes what is new to disk; also at exit
-std::string encode_program(const Program&);                     // the cache's value, self-checking
-std::optional<Program> decode_program(std::string_view bytes);  // nullopt: not what encode_program wrote
+                                 int device);                 // in parallel, into the cache; copies: nullptr
+u64 kernel_key(const ScheduledKernel&, const Target&);        // equal for kernels that compile to the same code
+std::optional<Program> load_program(u64 key, const Target&);  // from disk; nullopt also if it is off or damaged
+void store_program(u64 key, const Program&);                  // written by sync_cache()
+void sync_cache();                                            // writes what is new to disk; also at exit
+// The cache's value, with a hash of itself and its key at the end: a damaged file cannot give the program of another
+// key.
+std::string encode_program(const Program&, u64 key);
+std::optional<Program> decode_program(std::string_view bytes, u64 key);  // nullopt: not what encode_program wrote
 
 // ---- launches: what realize() hands to the device, a recording, statistics and SAVE_KERNELS
 // ---------------------------------

@@ -14,7 +14,6 @@
 #include "compiler/runtime/runtime.h"
 
 namespace ingot {
-__attribute__((weak)) std::string annotate(const Program&);
 namespace {
 
 bool colour() {

@@ -54,7 +54,7 @@ bool wide_int(DType t) { return t.bits() == 64; }
 class Selector {
  public:
   Selector(const Linear& linear, const Target& target)
-      : linear_(linear), target_(target), avx512_(target.features & isa::x86::AVX512), rows_(rows_for(target.features)) {}
+      : linear_(linear), avx512_(target.features & isa::x86::AVX512), rows_(rows_for(target.features)) {}
 
   MachineCode run() {
     count_uses();
@@ -1017,7 +1017,6 @@ class Selector {
       ins("cmove", {resized(bad, 32), resized(one, 32)});
       ins("cmove", {divisor, one});
     }
-    Operand overflow;
     Operand quotient = new_register(RegClass::SCALAR, bits), rest = new_register(RegClass::SCALAR, bits);
     Operand dividend = a;
     if (!t.is_unsigned() && !positive) {  // minimum / -1 traps: it is -a, remainder 0, which dividing by 1 after negation gives
@@ -1320,7 +1319,6 @@ class Selector {
   }
 
   const Linear& linear_;
-  const Target& target_;
   bool avx512_;
   const Rows& rows_;
   MachineCode code_;

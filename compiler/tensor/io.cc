@@ -247,7 +247,7 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
     member("__metadata__", object + "}");
   }
   for (auto& [name, t] : order) {
-    std::string_view dtype, sizes;
+    std::string_view dtype;
     for (auto [d, text] : names)
       if (d == t.dtype()) dtype = text;
     if (dtype.empty())

@@ -211,6 +211,11 @@ struct Expr {  // Expr(r) * 3 + 1 builds UOps; converts from and to U
 };
 Expr operator+(Expr a, Expr b);
 Expr operator-(Expr a, Expr b);
+template <class T>
+  requires std::is_same_v<T, U>  // Clang also weighs the built-in difference of pointers; an exact match settles it
+Expr operator-(Expr a, T b) {
+  return a - Expr(b);
+}
 Expr operator*(Expr a, Expr b);
 Expr operator/(Expr a, Expr b);  // floor
 Expr operator%(Expr a, Expr b);  // floor

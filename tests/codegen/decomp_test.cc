@@ -166,7 +166,7 @@ template <class Source>
 void compare(Op op, DType t, U graph, int params, const std::string& what, Source&& source) {
   Lanes lanes(graph);
   DType result = has(op, TO_BOOL) ? BOOL : t;
-  std::vector<std::array<Value, 3>> in(size_t(Lanes::width));
+  std::vector<std::array<Value, 3>> in(static_cast<size_t>(Lanes::width));
   for (size_t i = 0; i < in.size(); i++)
     for (int k = 0; k < params; k++) {
       in[i][size_t(k)].i = source(k);

@@ -183,20 +183,13 @@ size_t Arena::sweep() {
     for (U s : u->src())
       if (!s->mark) work.push_back(s);
   }
-  std::vector<U> dead;
-  size_t live = 0;
+  std::vector<U> dead, kept;
   for (U u : table_)
-    if (u && !u->mark)
-      dead.push_back(u);
-    else if (u)
-      u->mark = 0, live++;
+    if (u) (u->mark ? kept : dead).push_back(u);
+  for (U u : kept) u->mark = 0;
   if (on_free)
     for (U u : dead) on_free(u);
-  std::vector<U> kept;
-  kept.reserve(live);
-  std::sort(dead.begin(), dead.end());
-  for (U u : table_)
-    if (u && !std::binary_search(dead.begin(), dead.end(), u)) kept.push_back(u);
+  size_t live = kept.size();
   size_t size = 256;
   while (size < live * 4) size *= 2;
   table_.assign(size, nullptr);

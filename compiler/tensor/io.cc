@@ -140,10 +140,10 @@ Entry entry_of(Json& json, const std::string& name, u64 data_bytes) {
   Entry e;
   e.name = name;
   std::vector<u64> offsets;
-  std::string seen;
+  std::vector<std::string> seen;
   json.object([&](const std::string& key) {
-    if (seen.find(key[0]) != seen.npos)
-      json.fail(name, ": ", key, " twice");  // the three keys differ in their first letter
+    if (std::ranges::count(seen, key)) json.fail(name, ": ", key, " twice");
+    seen.push_back(key);
     if (key == "dtype") {
       std::string type = json.string();
       for (auto [t, text] : names)
@@ -156,7 +156,6 @@ Entry entry_of(Json& json, const std::string& name, u64 data_bytes) {
     } else {
       json.fail(name, ": unknown key ", key);
     }
-    seen += key[0];
   });
   if (seen.size() != 3) json.fail(name, ": needs dtype, shape and data_offsets");
   if (e.shape.size() > 32) json.fail(name, ": ", e.shape.size(), " axes; at most 32");

@@ -336,8 +336,9 @@ Tensor Tensor::matmul(const Tensor& o, At at) const {
   DType t = promote(dtype(), o.dtype());
   Tensor a = wide(to(t)), b = wide(o.to(t));
   if (b.dim() == 1) return reduce(a * b, Op::ADD, -1, false).to(t);
-  if (a.dim() > 1) a = a.unsqueeze(-2);
-  return reduce(a * b.transpose(), Op::ADD, -1, false).to(t);
+  b = b.transpose();  // (…, M, 1, K) times (…, 1, N, K)
+  if (a.dim() > 1) a = a.unsqueeze(-2), b = b.dim() > 2 ? b.unsqueeze(-3) : b;
+  return reduce(a * b, Op::ADD, -1, false).to(t);
 }
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias, At at) {
   Here here(at);

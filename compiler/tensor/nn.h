@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Layers as plain structs. A model is an aggregate of them, of Tensors, vectors, arrays, optionals and other aggregates:
+// Layers as plain structs. A model is an aggregate of them, of Tensors, vectors, arrays, optionals and other
+// aggregates:
 //
 //   struct Model {
 //     nn::Conv2d conv{1, 32, 5};
@@ -10,8 +11,9 @@
 //   for (auto& [name, t] : nn::state_dict(model)) …  // conv.weight, conv.bias, norm.weight, norm.running_mean …
 //
 // Nothing is registered: fields are found by structured bindings (the first struct whose every field converts from
-// anything tells how many there are), and named by what the compiler prints for a pointer to a field of an object that exists only
-// as a name. Copies of a model share its tensors. A layer that is not an aggregate offers `void visit(f)` and calls f(name, field).
+// anything tells how many there are), and named by what the compiler prints for a pointer to a field of an object that
+// exists only as a name. Copies of a model share its tensors. A layer that is not an aggregate offers `void visit(f)`
+// and calls f(name, field).
 //
 // Parameters are Tensors with requires_grad(); the rest of the state (running statistics) is saved but not trained.
 #pragma once
@@ -22,7 +24,8 @@
 
 namespace ingot::nn {
 
-// ---- finding tensors in aggregates -------------------------------------------------------------------------------------
+// ---- finding tensors in aggregates
+// -------------------------------------------------------------------------------------
 namespace fields {
 
 struct Anything {
@@ -35,9 +38,12 @@ constexpr bool takes(std::index_sequence<I...>) {
 }
 template <class T, size_t N = 0>
 constexpr size_t count() {  // the largest number of initialisers, at most 24
-  if constexpr (N == 24) return takes<T>(std::make_index_sequence<24>()) ? 24 : 0;
-  else if constexpr (count<T, N + 1>() > 0) return count<T, N + 1>();
-  else return takes<T>(std::make_index_sequence<N>()) ? N : 0;
+  if constexpr (N == 24)
+    return takes<T>(std::make_index_sequence<24>()) ? 24 : 0;
+  else if constexpr (count<T, N + 1>() > 0)
+    return count<T, N + 1>();
+  else
+    return takes<T>(std::make_index_sequence<N>()) ? N : 0;
 }
 // clang-format off
 template <class T, class F>
@@ -69,6 +75,7 @@ struct Box {
 #ifdef __clang__
 #pragma clang diagnostic push
 #pragma clang diagnostic ignored "-Wundefined-var-template"
+#pragma clang diagnostic ignored "-Wundefined-internal"  // of a model in an anonymous namespace
 #endif
 template <class T>
 extern const Box<T> unmade;  // never defined: only addresses of its fields are asked for
@@ -79,7 +86,8 @@ constexpr auto address_of_field() {
 template <auto Pointer>
 constexpr std::string_view printed() {  // "… Pointer = (& unmade<Model>.Box<Model>::value.Model::conv)]" or the like
   std::string_view text = __PRETTY_FUNCTION__;
-  size_t end = text.find_last_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789", text.rfind(']') - 1) + 1;
+  size_t end =
+      text.find_last_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789", text.rfind(']') - 1) + 1;
 #ifndef __clang__
   size_t semicolon = text.rfind("; std::string_view");  // GCC appends its type aliases
   if (semicolon != text.npos) end = text.find_last_not_of(") ", semicolon - 1) + 1;
@@ -97,7 +105,8 @@ constexpr std::string_view name() {
 
 }  // namespace fields
 
-// f(name, tensor) for every defined Tensor in `model`, in order of declaration; names are joined with dots, as torch does.
+// f(name, tensor) for every defined Tensor in `model`, in order of declaration; names are joined with dots, as torch
+// does.
 template <class M, class F>
 void visit(M& model, const F& f, const std::string& name = "") {
   using T = std::remove_const_t<M>;
@@ -106,17 +115,23 @@ void visit(M& model, const F& f, const std::string& name = "") {
     if (model.defined()) f(name, model);
   } else if constexpr (requires { model.visit([](std::string_view, auto&) {}); }) {
     model.visit([&](std::string_view part, auto& field) { visit(field, f, below(part)); });
-  } else if constexpr (requires { model.has_value(); *model; }) {
+  } else if constexpr (requires {
+                         model.has_value();
+                         *model;
+                       }) {
     if (model) visit(*model, f, name);
-  } else if constexpr (requires { model.begin(); model.size(); }) {
+  } else if constexpr (requires {
+                         model.begin();
+                         model.size();
+                       }) {
     if constexpr (std::is_class_v<std::remove_reference_t<decltype(*model.begin())>>)
       for (size_t i = 0; auto& element : model) visit(element, f, below(str(i++)));
   } else if constexpr (std::is_aggregate_v<T> && std::is_class_v<T>) {
-    static_assert(fields::count<T>() > 0 || std::is_empty_v<T>, "more than 24 fields, or fields that cannot be counted: give it visit()");
+    static_assert(fields::count<T>() > 0 || std::is_empty_v<T>,
+                  "more than 24 fields, or fields that cannot be counted: give it visit()");
     fields::tie(model, [&](auto&... field) {
-      [&]<size_t... I>(std::index_sequence<I...>) {
-        (visit(field, f, below(fields::name<T, I>())), ...);
-      }(std::make_index_sequence<sizeof...(field)>());
+      [&]<size_t... I>(std::index_sequence<I...>) { (visit(field, f, below(fields::name<T, I>())), ...); }
+      (std::make_index_sequence<sizeof...(field)>());
     });
   }
 }
@@ -136,14 +151,17 @@ std::vector<Tensor> parameters(const M& model) {
   });
   return out;
 }
-// Copies the values of `from` into the tensors of `to`. Error lists what is missing, unexpected, or of another shape, and then
-// nothing is changed.
+// Copies the values of `from` into the tensors of `to`. Error lists what is missing, unexpected, or of another shape,
+// and then nothing is changed.
 void load_state_dict(StateDict to, const StateDict& from);
 template <class M>
-void load_state_dict(const M& model, const StateDict& from) { load_state_dict(state_dict(model), from); }
+void load_state_dict(const M& model, const StateDict& from) {
+  load_state_dict(state_dict(model), from);
+}
 
-// ---- training mode -----------------------------------------------------------------------------------------------------
-// Layers that behave differently while training (BatchNorm2d, Dropout) ask is_training(): false unless a Training scope is open.
+// ---- training mode
+// ----------------------------------------------------------------------------------------------------- Layers that
+// behave differently while training (BatchNorm2d, Dropout) ask is_training(): false unless a Training scope is open.
 bool is_training();
 struct Training {
   explicit Training(bool on = true);
@@ -152,13 +170,17 @@ struct Training {
   bool outer;
 };
 
-// ---- layers. Weights start as torch's: uniform within 1 / sqrt(fan in) ------------------------------------------------------
+// ---- layers. Weights start as torch's: uniform within 1 / sqrt(fan in)
+// ------------------------------------------------------
 struct Linear {
   Tensor weight, bias;  // (out, in), (out)
   Linear() = default;
   Linear(i64 in, i64 out, bool with_bias = true);
   Tensor operator()(const Tensor& x, At at = At::current()) const { return linear(x, weight, bias, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight), f("bias", bias); }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight), f("bias", bias);
+  }
 };
 struct Conv2d {
   Tensor weight, bias;
@@ -166,7 +188,10 @@ struct Conv2d {
   Conv2d() = default;
   Conv2d(i64 in, i64 out, Ints window, const ConvOptions& options = {}, bool with_bias = true);  // one size: square
   Tensor operator()(const Tensor& x, At at = At::current()) const { return conv2d(x, weight, bias, options, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight), f("bias", bias); }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight), f("bias", bias);
+  }
 };
 struct BatchNorm2d {  // per channel (axis 1), over all other axes
   Tensor weight, bias, running_mean, running_var, num_batches_tracked;
@@ -175,7 +200,8 @@ struct BatchNorm2d {  // per channel (axis 1), over all other axes
   explicit BatchNorm2d(i64 channels, double eps = 1e-5, double momentum = 0.1, bool affine = true);
   // Training: normalises with the batch's statistics and moves the running ones, which the next realize() stores.
   Tensor operator()(const Tensor& x, At at = At::current()) const;
-  template <class F> void visit(F&& f) const {
+  template <class F>
+  void visit(F&& f) const {
     f("weight", weight), f("bias", bias), f("running_mean", running_mean), f("running_var", running_var);
     f("num_batches_tracked", num_batches_tracked);
   }
@@ -186,8 +212,13 @@ struct LayerNorm {
   double eps = 1e-5;
   LayerNorm() = default;
   explicit LayerNorm(Ints shape, double eps = 1e-5, bool affine = true);
-  Tensor operator()(const Tensor& x, At at = At::current()) const { return layer_norm(x, shape, weight, bias, eps, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight), f("bias", bias); }
+  Tensor operator()(const Tensor& x, At at = At::current()) const {
+    return layer_norm(x, shape, weight, bias, eps, at);
+  }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight), f("bias", bias);
+  }
 };
 struct GroupNorm {
   Tensor weight, bias;
@@ -195,8 +226,13 @@ struct GroupNorm {
   double eps = 1e-5;
   GroupNorm() = default;
   GroupNorm(i64 groups, i64 channels, double eps = 1e-5, bool affine = true);
-  Tensor operator()(const Tensor& x, At at = At::current()) const { return group_norm(x, groups, weight, bias, eps, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight), f("bias", bias); }
+  Tensor operator()(const Tensor& x, At at = At::current()) const {
+    return group_norm(x, groups, weight, bias, eps, at);
+  }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight), f("bias", bias);
+  }
 };
 struct RMSNorm {
   Tensor weight;
@@ -204,14 +240,20 @@ struct RMSNorm {
   RMSNorm() = default;
   explicit RMSNorm(i64 width, double eps = 1e-6);
   Tensor operator()(const Tensor& x, At at = At::current()) const { return rms_norm(x, weight, eps, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight); }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight);
+  }
 };
 struct Embedding {
   Tensor weight;
   Embedding() = default;
   Embedding(i64 classes, i64 width);  // standard normal
   Tensor operator()(const Tensor& index, At at = At::current()) const { return embedding(index, weight, at); }
-  template <class F> void visit(F&& f) const { f("weight", weight); }
+  template <class F>
+  void visit(F&& f) const {
+    f("weight", weight);
+  }
 };
 struct Dropout {
   double p = 0.5;
@@ -225,7 +267,8 @@ struct MultiheadAttention {  // self-attention over x (N, L, E); torch's paramet
   MultiheadAttention() = default;
   MultiheadAttention(i64 width, i64 heads, double dropout_p = 0);
   Tensor operator()(const Tensor& x, const Tensor& mask = {}, bool is_causal = false, At at = At::current()) const;
-  template <class F> void visit(F&& f) const {
+  template <class F>
+  void visit(F&& f) const {
     f("in_proj_weight", in_proj_weight), f("in_proj_bias", in_proj_bias), f("out_proj", out_proj);
   }
 };

@@ -15,6 +15,7 @@
 #pragma once
 #include <algorithm>
 #include <map>
+#include <memory>
 #include <source_location>
 #include <utility>
 #include "compiler/runtime/runtime.h"
@@ -351,13 +352,13 @@ requires std::is_arithmetic_v<T> Tensor tensor(std::initializer_list<T> data) {
 }
 template <class T>
 requires std::is_arithmetic_v<T> Tensor tensor(std::initializer_list<std::initializer_list<T>> rows) {
-  std::vector<T> all;
+  size_t width = rows.size() ? rows.begin()->size() : 0, at = 0;
+  auto all = std::make_unique<T[]>(rows.size() * width);  // a vector<bool> would have no memory to read
   for (const auto& r : rows) {
-    if (r.size() != rows.begin()->size())
-      throw Error("tensor: rows of ", rows.begin()->size(), " and ", r.size(), " values");
-    all.insert(all.end(), r.begin(), r.end());
+    if (r.size() != width) throw Error("tensor: rows of ", width, " and ", r.size(), " values");
+    for (T v : r) all[at++] = v;
   }
-  return from_data(std::span<const T>(all), {i64(rows.size()), rows.size() ? i64(rows.begin()->size()) : 0});
+  return from_data(std::span<const T>(all.get(), at), {i64(rows.size()), i64(width)});
 }
 template <class T>
 requires std::is_arithmetic_v<T> Tensor tensor(T scalar) { return from_data(std::span<const T>(&scalar, 1), {}); }

@@ -19,10 +19,10 @@ using Bytes = std::vector<u8>;
 
 // ---- tables
 // ----------------------------------------------------------------------------------------------------------
-extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_other;
+extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other;
 
-static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16, &x86_other};
-static size_t row_count() { return x86_integer.n + x86_float.n + x86_vector.n + x86_fp16.n + x86_other.n; }
+static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16, &x86_sse, &x86_other};
+static size_t row_count() { return x86_integer.n + x86_float.n + x86_vector.n + x86_fp16.n + x86_sse.n + x86_other.n; }
 static const Inst& row_at(size_t i) {
   for (const TableView* t : tables) {
     if (i < t->n) return t->forms[i];
@@ -135,7 +135,8 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
         return false;
       }
       if (s.place == NOWHERE) return o.reg == u32(s.fixed) && o.index == no_register && !o.imm && o.address_bits;
-      if (s.place == ABSOLUTE) return o.reg == no_register && o.index == no_register;
+      if (s.place == ABSOLUTE)
+        return o.reg == no_register && o.index == no_register && o.address_bits == (r.flags & ADDRESS32 ? 32 : 64);
       if (!allow_virtual && ((o.reg != no_register && o.reg >= 16) || (o.index != no_register && o.index >= 32)))
         return false;
       if (o.scale != 1 && o.scale != 2 && o.scale != 4 && o.scale != 8) return false;
@@ -143,7 +144,7 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
         return o.index != no_register && o.index_bits == s.bits &&
                (o.index < (extended_registers(r) ? 32u : 16u) || (allow_virtual && o.index >= first_virtual));
       if (o.cls == RegClass::POINTER) return o.index == no_register;
-      return o.index == no_register || (o.index != 4 && (o.index < 16 || o.index >= first_virtual));
+      return o.index == no_register || o.index < 16 || o.index >= first_virtual;  // index 4 is none: riz in the text
     }
     case Operand::IMM: return s.imm_bits && fits_immediate(s, o.imm);
     default: return false;
@@ -192,7 +193,8 @@ static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_by
 static bool encode(const Instruction& in, Bytes& out) {
   const Inst& r = *in.row;
   if (!fits(r, std::span(in.op, in.n), false)) return false;
-  if (in.predicate != no_register && (!(r.flags & MASK) || in.predicate > 7 || in.predicate == 0)) return false;
+  if (in.predicate != no_register && (!(r.flags & MASK) || in.predicate > 7 || (in.predicate == 0 && !in.zeroing)))
+    return false;
   if (in.zeroing && (!(r.flags & ZERO) || in.predicate == no_register)) return false;
   if (in.rounding && !(r.flags & (in.rounding == 5 ? SAE : ROUND))) return false;
   u32 reg_field = r.modrm_kind == SLASH_DIGIT ? r.modrm : 0, vvvv = 0, opcode_reg = 0, is4 = 0;
@@ -230,6 +232,9 @@ static bool encode(const Instruction& in, Bytes& out) {
   if (in.prefixes & LOCK) out.push_back(0xF0);
   if (in.prefixes & REP) out.push_back(0xF3);
   if (in.prefixes & REPNE) out.push_back(0xF2);
+  if (in.prefixes & ADDR32) out.push_back(0x67);
+  if (r.flags & ADDRESS32) out.push_back(0x67);
+  if (r.flags & AFTER_REX) out.push_back(0x40);
   if (memory && memory->segment) out.push_back(segment_byte[memory->segment - 1]);
   if (memory && memory->address_bits == 32) out.push_back(0x67);
   switch (r.scheme) {
@@ -295,7 +300,7 @@ static bool encode(const Instruction& in, Bytes& out) {
   for (int i = 0; i < r.specs; i++) {
     const OperandSpec& s = r.spec[i];
     if (s.place == IS4) has_is4 = true;
-    if (s.place == ABSOLUTE) put(out, in.op[i].imm, 8);
+    if (s.place == ABSOLUTE) put(out, in.op[i].imm, r.flags & ADDRESS32 ? 4 : 8);
     if (s.place == IMMEDIATE && !has_is4) put(out, s.implicit ? s.fixed : in.op[i].imm, s.imm_bits / 8);
   }
   if (has_is4) {
@@ -336,7 +341,8 @@ struct Payload {  // everything in front of the opcode
   int map = 0, prefix = 0, length = 0;
   bool data16 = false, address32 = false, lock = false, rex = false, W = false, R = false, X = false, B = false,
        R4 = false, V4 = false, b = false, z = false;
-  int rep = 0, segment = 0;  // rep: 2 F3, 3 F2, as Inst::prefix
+  bool rex2 = false, X4 = false, B4 = false;
+  int mandatory = 0, rep = 0, segment = 0;  // 1 66, 2 F3, 3 F2, as Inst::prefix
   u32 vvvv = 0, aaa = 0;
 };
 
@@ -355,6 +361,11 @@ static bool accepts_register(const Inst& r) {
   return true;
 }
 
+// lock, xacquire and xrelease: a prefix byte that stands alone.
+static bool is_prefix_row(const Inst& r) {
+  return r.map == 0 && !r.specs && (r.opcode == 0xF0 || r.opcode == 0xF2 || r.opcode == 0xF3);
+}
+
 // How well a form fits the bytes: 0 not at all, else larger is better.
 static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm) {
   bool memory = modrm < 0xC0, has_rm;
@@ -367,50 +378,41 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
       if (memory ? !accepts_memory(r, has_rm) : !accepts_register(r)) return 0;
     }
   }
+  if (p.scheme == NOW3D) return 1;
   if (p.scheme == LEGACY) {
-    int s = 1;
-    bool data16 = p.data16;
+    int s = 1, repeat = p.map == 0 || !p.mandatory ? p.rep : p.mandatory == 1 ? 0 : p.mandatory;
+    bool data16 = p.data16, data16_counts = p.mandatory == 1 || (!p.mandatory && p.data16);
+    if (bool(r.flags & AFTER_REX) != p.rex && (r.flags & AFTER_REX || is_prefix_row(r))) return 0;
+    if (r.flags & ADDRESS32) {
+      if (!p.address32) return 0;
+      s += 2;
+    }
     if (r.prefix == 2 || r.prefix == 3) {
-      if (p.rep != r.prefix) return 0;
-      s += 8;
+      if (repeat != r.prefix) return 0;
+      s += 16;
     } else if (r.prefix == 1) {
-      if (!p.data16) return 0;
+      if (!data16_counts) return 0;
       data16 = false;
-      s += 4;
+      s += 8;
     } else if (r.prefix == 0) {
-      s += p.rep || p.data16 ? 0 : 2;
+      s += repeat || data16_counts ? 0 : 4;
     }
-    switch (r.size) {
-      case O16:
-        if (!data16 || p.W) return 0;
-        s++;
-        break;
-      case O32:
-        if (data16 || p.W) return 0;
-        s++;
-        break;
-      case O64:
-        if (!p.W) return 0;
-        s++;
-        break;
-      case D16:
-        if (!data16 || p.W) return 0;
-        s++;
-        break;
-      case D64:
-        if (data16 && !p.W) return 0;
-        s++;
-        break;
-      default: break;
+    int want = p.W ? 64 : data16 ? 16 : 32;
+    switch (r.size) {  // a form of another size is a fallback, one of any size comes between
+      case O16: return want == 16 ? s + 2 : 0;
+      case O32: return want == 32 ? s + 2 : s;
+      case O64: return want == 64 ? s + 2 : 0;
+      case D16: return want == 16 ? s + 2 : 0;
+      case D64: return want == 16 ? s : s + 2;
+      default: return s + 1;
     }
-    return s;
   }
   if (r.prefix != p.prefix || (r.w != 255 && r.w != p.W)) return 0;
   if (p.scheme == EVEX) {
     if (p.b && !memory) {
-      if (!(r.flags & (ROUND | SAE)) || (r.length != 255 && r.length != 2)) return 0;
+      if (!(r.flags & (ROUND | SAE))) return 0;
     } else {
-      if (r.length != 255 && r.length != p.length) return 0;
+      if (r.length != 255 && r.length != std::min(p.length, 2)) return 0;
       if (p.b) {
         bool broadcast = false;
         for (const OperandSpec& s : operands_of(r)) broadcast |= s.broadcast_bits != 0;
@@ -445,30 +447,45 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   };
   Payload p;
   u8 rex = 0;
-  for (bool more = true; more && at < limit;) {
-    u8 c = bytes[at];
-    u8 old_rex = rex;
-    rex = 0;
+  // Which of 66 F2 F3 is mandatory follows LLVM: the last F2 or F3 right before 66, REX or 0F; else a 66 right before
+  // them.
+  for (bool more = true; more && at < limit; at += more) {
+    u8 c = bytes[at], follower = peek(at + 1);
+    bool escape_follows = follower == 0x0F || ((follower & 0xF0) == 0x40 && peek(at + 2) == 0x0F) || follower == 0xD5;
     switch (c) {
-      case 0x66: p.data16 = true; break;
+      case 0x66:
+        p.data16 = true;
+        if (!p.mandatory && escape_follows) p.mandatory = 1;
+        break;
       case 0x67: p.address32 = true; break;
-      case 0xF0: p.lock = true; break;
-      case 0xF2: p.rep = 3; break;
-      case 0xF3: p.rep = 2; break;
+      case 0xF0:
+        if (at == 0)
+          more = false;
+        else
+          p.lock = true;
+        break;
+      case 0xF2:
+      case 0xF3:
+        if (follower == 0xF0 || (follower & 0xFE) == 0x86 ||
+            ((follower & 0xF8) == 0x90 && !(c == 0xF3 && follower == 0x90)) ||
+            (c == 0xF3 && (follower == 0x88 || follower == 0x89 || follower == 0xC6 || follower == 0xC7))) {
+          more = false;  // xacquire, xrelease
+          break;
+        }
+        p.rep = c == 0xF2 ? 3 : 2;
+        if (escape_follows || follower == 0x66) p.mandatory = p.rep;
+        break;
       case 0x26: p.segment = 1; break;
       case 0x2E: p.segment = 2; break;
       case 0x36: p.segment = 3; break;
       case 0x3E: p.segment = 4; break;
       case 0x64: p.segment = 5; break;
       case 0x65: p.segment = 6; break;
-      default:
-        if (c >= 0x40 && c <= 0x4F)
-          rex = c;
-        else
-          rex = old_rex, more = false;
+      default: more = false;
     }
-    if (more) at++;
   }
+  truncated = false;
+  if ((peek(at) & 0xF0) == 0x40) rex = next();
   u8 c = next();
   if (truncated) return 0;
   int opcode = c;
@@ -491,18 +508,35 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     if (!(s & 4)) return 0;
     p.z = t >> 7, p.length = t >> 5 & 3, p.b = t >> 4 & 1, p.V4 = !(t >> 3 & 1), p.aaa = t & 7;
     opcode = next();
+  } else if (c == 0xD5) {
+    u8 q = next();
+    if (rex) return 0;
+    p.rex = p.rex2 = true, p.W = q >> 3 & 1, p.R = q >> 2 & 1, p.X = q >> 1 & 1, p.B = q & 1;
+    p.R4 = q >> 6 & 1, p.X4 = q >> 5 & 1, p.B4 = q >> 4 & 1, p.map = q >> 7;
+    opcode = next();
   } else {
     p.rex = rex, p.W = rex >> 3 & 1, p.R = rex >> 2 & 1, p.X = rex >> 1 & 1, p.B = rex & 1;
     if (c == 0x0F) {
       p.map = 1;
       opcode = next();
-      if (opcode == 0x38)
+      if (opcode == 0x0F)
+        p.scheme = NOW3D;
+      else if (opcode == 0x38)
         p.map = 2, opcode = next();
       else if (opcode == 0x3A)
         p.map = 3, opcode = next();
     }
   }
-  if (truncated || p.map > 10) return 0;
+  auto end_of_address = [&] {  // where the bytes after ModRM, SIB and displacement start
+    u8 m = peek(at);
+    int rm = m & 7, mod = m >> 6;
+    if (mod == 3) return at + 1;
+    u8 sib = rm == 4 ? peek(at + 1) : 0;
+    return at + 1 + (rm == 4) + (mod == 1 ? 1 : mod == 2 ? 4 : rm == 5 || (rm == 4 && (sib & 7) == 5) ? 4 : 0);
+  };
+  if (p.scheme == NOW3D) opcode = peek(end_of_address());
+  if (truncated || p.map > 10 || (rex && p.scheme != LEGACY && p.scheme != NOW3D)) return 0;
+  if (p.scheme == LEGACY && p.map == 0) p.mandatory = 0;
 
   u8 modrm = at < limit ? bytes[at] : 0;
   const Inst* best = nullptr;
@@ -511,15 +545,12 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   for (u32 i = index.begin[k]; i < index.begin[k + 1]; i++) {
     const Inst& r = row_at(index.form[i]);
     int s = score(r, p, at < limit, modrm);
+    if (opcode == 0x90 && p.map == 0 && p.scheme == LEGACY && (r.specs != 0) == !(p.B || p.B4))
+      s = 0;  // nop, not xchg eax, eax
     if (!s) continue;
     for (const OperandSpec& f : operands_of(r)) {
       if (f.place == IMMEDIATE && f.fixed >= 0) {  // a predicate in the name: is it this one? It is the last byte.
-        size_t end = at + 1;
-        if (modrm < 0xC0) {
-          int rm = modrm & 7, mod = modrm >> 6;
-          u8 sib = rm == 4 && at + 1 < limit ? bytes[at + 1] : 0;
-          end += (rm == 4) + (mod == 1 ? 1 : mod == 2 ? 4 : (rm == 5 || (rm == 4 && (sib & 7) == 5)) ? 4 : 0);
-        }
+        size_t end = end_of_address();
         s = end < limit && bytes[end] == f.fixed ? s + 16 : 0;
       }
     }
@@ -532,7 +563,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   if (r.modrm_kind != NO_MODRM) at++;
   bool memory = modrm < 0xC0 && (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT);
   if (p.scheme == EVEX) {
-    if (p.aaa) out.predicate = p.aaa;
+    if (p.aaa || p.z) out.predicate = p.aaa;
     out.zeroing = p.z;
     if (p.b && !memory) out.rounding = r.flags & ROUND ? u8(1 + p.length) : 5;
   }
@@ -552,21 +583,21 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     if (rm == 4) {
       u8 sib = next();
       m.scale = u8(1 << (sib >> 6));
-      m.index = u32((sib >> 3 & 7) | p.X << 3);
+      m.index = u32((sib >> 3 & 7) | p.X << 3 | p.X4 << 4);
       if (s->vector_index)
         m.index |= u32(p.V4) << 4, m.vector_index = true, m.index_bits = s->bits;
-      else if (m.index == 4)
-        m.index = no_register, m.scale = 1;
+      else if (m.index == 4 && m.scale == 1 && ((sib & 7) == 4 || ((sib & 7) == 5 && mod == 0)))
+        m.index = no_register;
       if ((sib & 7) == 5 && mod == 0)
         disp = 4;
       else
-        m.reg = u32((sib & 7) | p.B << 3);
+        m.reg = u32((sib & 7) | p.B << 3 | p.B4 << 4);
     } else if (s->vector_index) {
       return 0;
     } else if (rm == 5 && mod == 0) {
       m.cls = RegClass::POINTER, disp = 4;
     } else {
-      m.reg = u32(rm | p.B << 3);
+      m.reg = u32(rm | p.B << 3 | p.B4 << 4);
     }
     m.imm = read(disp);
     if (disp == 1 && p.scheme == EVEX) m.imm *= m.broadcast ? s->broadcast_bits / 8 : r.disp8_bytes;
@@ -576,14 +607,12 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     Operand o;
     u32 n = s.fixed >= 0 ? u32(s.fixed) : 0;
     switch (s.place) {
-      case MODRM_REG:
-        n = u32((modrm >> 3 & 7) | p.R << 3 | (p.scheme == EVEX && s.cls != RegClass::PREDICATE ? p.R4 << 4 : 0));
-        break;
+      case MODRM_REG: n = u32((modrm >> 3 & 7) | p.R << 3 | (s.cls != RegClass::PREDICATE ? p.R4 << 4 : 0)); break;
       case MODRM_RM:
-        n = u32((modrm & 7) | p.B << 3 | (p.scheme == EVEX && s.cls == RegClass::VECTOR ? p.X << 4 : 0));
+        n = u32((modrm & 7) | p.B << 3 | (p.scheme == EVEX && s.cls == RegClass::VECTOR ? p.X << 4 : p.B4 << 4));
         break;
       case VVVV: n = p.vvvv | (p.scheme == EVEX ? u32(p.V4) << 4 : 0); break;
-      case OPCODE: n = u32((opcode & 7) | p.B << 3); break;
+      case OPCODE: n = u32((opcode & 7) | p.B << 3 | p.B4 << 4); break;
       case IS4: is4 = next(), n = is4 >> 4; break;
       default: break;
     }
@@ -598,7 +627,8 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
       if (s.place == IMMEDIATE && s.imm_unsigned && s.imm_bits < 64 && !(s.imm_bits == 32 && s.bits == 64))
         o.imm &= i64((u64(1) << s.imm_bits) - 1);
     } else if (s.place == ABSOLUTE) {
-      o.kind = Operand::MEM, o.bits = s.mem_bits, o.segment = u8(p.segment), o.imm = read(8);
+      o.kind = Operand::MEM, o.bits = s.mem_bits, o.segment = u8(p.segment),
+      o.address_bits = r.flags & ADDRESS32 ? 32 : 64, o.imm = bool(r.flags & ADDRESS32) ? i64(u32(read(4))) : read(8);
     } else if (s.place == NOWHERE && s.mem_bits) {
       o.kind = Operand::MEM, o.bits = s.mem_bits, o.reg = u32(s.fixed), o.address_bits = p.address32 ? 32 : 64;
       if (s.fixed == 6) o.segment = u8(p.segment);
@@ -608,22 +638,23 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
       if (s.cls == RegClass::SCALAR && s.bits == 8 && s.fixed < 0 && n >= 4 && n < 8 && p.scheme == LEGACY && !p.rex)
         n += high_byte;
       if ((s.cls == RegClass::PREDICATE || s.cls == RegClass::TILE) && n > 7) {
-        if (s.place == MODRM_RM)
-          n &= 7;
-        else
-          return 0;
+        return 0;
       }
       if (s.pair) n &= 6;
       if (s.cls == RegClass::MMX) n &= 7;
       if (s.cls == RegClass::X87 && s.fixed < 0) n &= 7;
-      if (s.cls == RegClass::SEGMENT && n > 5) return 0;
+      if (s.cls == RegClass::SEGMENT && s.fixed < 0 && (n &= 7) > 5) return 0;
       o = reg(s.cls, s.bits, n);
     }
     if (!s.implicit && i < max_operands) out.op[i] = o;
   }
   out.n = r.shown;
-  if (p.lock) out.prefixes |= LOCK;
-  if (p.scheme == LEGACY && p.rep && r.prefix != p.rep) out.prefixes |= p.rep == 2 ? REP : REPNE;
+  if (p.lock && !p.mandatory) out.prefixes |= LOCK;
+  if (p.rep && !p.mandatory && r.prefix != p.rep && !(r.flags & AFTER_REX)) out.prefixes |= p.rep == 2 ? REP : REPNE;
+  bool address = memory || bool(r.flags & ADDRESS32);
+  for (const OperandSpec& s : operands_of(r)) address |= s.place == NOWHERE && s.mem_bits;
+  if (p.address32 && !address) out.prefixes |= ADDR32;
+  if (p.scheme == NOW3D) at++;
   return truncated ? 0 : at;
 }
 
@@ -647,8 +678,9 @@ static void print_memory(std::string& out, const OperandSpec& s, const Operand& 
     any = false;
   if (m.index != no_register) {
     if (any) out += " + ";
-    if (m.scale != 1) out += str(m.scale, "*");
+    if (m.scale != 1 || !any) out += str(m.scale, "*");
     out += m.vector_index ? register_name(RegClass::VECTOR, m.index_bits, m.index)
+           : m.index == 4 ? std::string(m.address_bits == 32 ? "eiz" : "riz")
                           : register_name(RegClass::SCALAR, m.address_bits, m.index);
     any = true;
   }
@@ -668,6 +700,7 @@ static std::string print(const Instruction& in) {
   if (in.prefixes & LOCK) out += "lock ";
   if (in.prefixes & REP) out += "rep ";
   if (in.prefixes & REPNE) out += "repne ";
+  if (in.prefixes & ADDR32) out += "addr32 ";
   if (r.flags & EXPLICIT_VEX) out += "{vex} ";
   if (r.flags & EXPLICIT_EVEX) out += "{evex} ";
   out += r.name;
@@ -675,7 +708,7 @@ static std::string print(const Instruction& in) {
     const Operand& o = in.op[i];
     out += i ? ", " : " ";
     if (o.kind == Operand::REG)
-      out += register_name(o.cls, o.bits, o.reg);
+      out += o.cls == RegClass::X87 && r.spec[i].fixed == 0 ? "st" : register_name(o.cls, o.bits, o.reg);
     else if (o.kind == Operand::MEM)
       print_memory(out, r.spec[i], o);
     else
@@ -782,6 +815,7 @@ static bool register_from_name(std::string_view w, Operand& o) {
     std::string_view t = bits == 64 ? w : w.substr(0, w.size() - 1);
     return numbered(t, "r", 32, n) && n >= 8 && (o = reg(RegClass::SCALAR, bits, n), true);
   }
+  if (w == "riz" || w == "eiz") return o = reg(RegClass::POINTER, w == "riz" ? 64 : 32, 4), true;
   if (numbered(w, "xmm", 32, n)) return o = reg(RegClass::VECTOR, 128, n), true;
   if (numbered(w, "ymm", 32, n)) return o = reg(RegClass::VECTOR, 256, n), true;
   if (numbered(w, "zmm", 32, n)) return o = reg(RegClass::VECTOR, 512, n), true;
@@ -831,7 +865,7 @@ static bool parse_memory(Text& t, Operand& o) {
       o.index = r.reg, o.vector_index = true, o.index_bits = r.bits;
       continue;
     }
-    if (r.cls != RegClass::SCALAR || (r.bits != 64 && r.bits != 32)) return false;
+    if ((r.cls != RegClass::SCALAR && r.cls != RegClass::POINTER) || (r.bits != 64 && r.bits != 32)) return false;
     o.address_bits = u8(r.bits);
     if (t.take("*")) {
       if (!t.number(v) || o.index != no_register) return false;

@@ -50,7 +50,9 @@ enum Flags : u16 {
   EXPLICIT_EVEX = 32,
   ASM_ONLY = 64,
   READS = 128,
-  WRITES = 256
+  WRITES = 256,
+  ADDRESS32 = 512,
+  AFTER_REX = 1024
 };
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
@@ -135,6 +137,7 @@ struct Row {
     int n = 1;
     for (bool more = true; more && !e.empty();) {
       std::string_view t = e.substr(0, e.find(' '));
+      if (t.size() == e.size()) break;  // the opcode, even when it is 66
       if (t == "NP")
         i.prefix = 0;
       else if (t == "66")
@@ -157,6 +160,10 @@ struct Row {
         sizes[0] = D16, sizes[1] = D64, n = 2;
       else if (t == "dq")
         sizes[0] = D64;
+      else if (t == "a32")
+        i.flags |= ADDRESS32;
+      else if (t == "rex")
+        i.flags |= AFTER_REX;
       else if (t == "asm")
         i.flags |= ASM_ONLY;
       else if (t == "3DNow")
@@ -516,10 +523,10 @@ struct Row {
         if (evex) i.flags |= MASK;
       } else if (t.starts_with("{er}")) {
         t.remove_prefix(4);
-        if (evex && (vector_bits == 512 || i.length == 255)) i.flags |= ROUND;
+        if (evex && (vector_bits == 512 || i.length == 255 || encoding.starts_with("EVEX.128."))) i.flags |= ROUND;
       } else if (t.starts_with("{sae}")) {
         t.remove_prefix(5);
-        if (evex && (vector_bits == 512 || i.length == 255)) i.flags |= SAE;
+        if (evex && (vector_bits == 512 || i.length == 255 || encoding.starts_with("EVEX.128."))) i.flags |= SAE;
       } else if (t == "=cc8") {
         t = {};
         predicate_list = 8, s.implicit = true;

@@ -74,7 +74,7 @@ OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
 TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(filter-out bench,$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
+TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 
@@ -99,8 +99,13 @@ $B/libingot.so: $(LIB_OBJ) tools/install/libingot.map
 $B/ingot: $(TOOL_OBJ) $B/libingot.a
 	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(LIBS)
 
+# Tests may use what the tools are made of, all but main().
+$B/libtools.a: $(filter-out $B/tools/ingot.o,$(TOOL_OBJ))
+	@rm -f $@
+	ar rcs $@ $^
+
 define TEST
-$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc tools/$1/*.cc)) $B/libingot.a
+$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc)) $B/libtools.a $B/libingot.a
 	$$(CXX) $$(LDFLAGS) -o $$@ $$^ -lgtest -lgmock -lgtest_main $$(LIBS)
 endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
@@ -168,11 +173,11 @@ format:         ## clang-format everything
 codegen-diff:   ## compare the bytes of a fixed set of kernels: OLD=commit (default HEAD) with the working tree, or NEW=commit
 	@J=$J $(PYTHON) tools/check/codegen_diff.py $(or $(OLD),HEAD) $(NEW)
 golden:         ## write the golden files anew (needs llvm-19 for the instruction sets); review the diff like code
-	@for s in tests/*/golden.py tests/*/golden.sh; do [ ! -x $$s ] || { echo $$s; $$s || exit 1; }; done
+	@for s in tests/*/golden.py tests/*/golden.sh tests/*/make_expected.py; do [ ! -x $$s ] || { echo $$s; $$s || exit 1; }; done
 ulp: $B/ingot   ## error of the math functions over all float32 inputs
 	$B/ingot ulp --all
 fuzz: $B/test_ops  ## N random graphs (default 2000) from SEED
-	INGOT_FUZZ_GRAPHS=$(or $N,2000) INGOT_FUZZ_SEED=$(or $(SEED),0) $B/test_ops --gtest_filter='*Fuzz*'
+	$B/test_ops --gtest_filter='Fuzz.*' --graphs=$(or $N,2000) --seed=$(or $(SEED),1)
 bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.cc))  ## measure kernels and replay
 	@for b in $(filter $B/bench_%,$^); do echo $$b; $$b || exit 1; done
 

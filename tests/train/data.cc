@@ -173,7 +173,7 @@ TEST(MnistData, AFolderWithTheTestSetIsSplitAndAWrongFolderIsAnError) {
   EXPECT_THROW(mnist_data(folder), Error);
   file("t10k-images-idx3-ubyte", {0, 0, 8, 3, 0, 0, 0, 20, 0, 0, 0, 28, 0, 0, 0, 28}, 20 * 784);
   file("t10k-labels-idx1-ubyte", {0, 0, 8, 1, 0, 0, 0, 20}, 20);
-  Split split = mnist_data(folder);
+  DataSet split = mnist_data(folder);
   EXPECT_EQ(split.train.n(), 18);
   EXPECT_EQ(split.test.n(), 2);
   EXPECT_FALSE(split.synthetic);
@@ -185,7 +185,7 @@ TEST(MnistData, AFolderWithTheTestSetIsSplitAndAWrongFolderIsAnError) {
 }
 
 TEST(MnistData, SyntheticSaysSo) {
-  Split split = mnist_data("synthetic");
+  DataSet split = mnist_data("synthetic");
   EXPECT_TRUE(split.synthetic);
   EXPECT_NE(split.source.find("SYNTHETIC"), std::string::npos);
   EXPECT_GE(split.train.n(), 512);

@@ -63,7 +63,7 @@ Images slice(const Images& all, i64 begin, i64 end) {
           {all.labels.begin() + begin, all.labels.begin() + end}};
 }
 
-std::optional<Split> from_folder(const std::string& folder) {
+std::optional<DataSet> from_folder(const std::string& folder) {
   std::string path[4];
   for (const FileRow& f : files) path[f.role] = find(folder, f.role);
   if (path[TEST_IMAGES].empty() || path[TEST_LABELS].empty()) return {};
@@ -71,12 +71,12 @@ std::optional<Split> from_folder(const std::string& folder) {
   if (!path[TRAIN_IMAGES].empty() && !path[TRAIN_LABELS].empty()) {
     Images train = load(path[TRAIN_IMAGES], path[TRAIN_LABELS]);
     std::string source = str("MNIST from ", folder, ": ", train.n(), " images to train, ", test.n(), " to test");
-    return Split{std::move(train), std::move(test), source};
+    return DataSet{std::move(train), std::move(test), source};
   }
   const i64 n = test.n(), held_back = n / 10;
-  return Split{slice(test, 0, n - held_back), slice(test, n - held_back, n),
-               str("MNIST from ", folder, ", which has the test set only: its first ", n - held_back,
-                   " images to train, its last ", held_back, " to test")};
+  return DataSet{slice(test, 0, n - held_back), slice(test, n - held_back, n),
+                 str("MNIST from ", folder, ", which has the test set only: its first ", n - held_back,
+                     " images to train, its last ", held_back, " to test")};
 }
 
 // Runs a program with its output on the terminal; its exit status, or -1 if it could not be started.
@@ -116,7 +116,7 @@ bool download(const FileRow& file, const std::string& folder) {
 
 }  // namespace
 
-Split mnist_data(const std::string& folder, bool offline) {
+DataSet mnist_data(const std::string& folder, bool offline) {
   const std::string given(folder.empty() ? std::string(ctx.INGOT_DATA) : folder);
   if (given != "synthetic") {
     if (!given.empty()) {
@@ -134,7 +134,7 @@ Split mnist_data(const std::string& folder, bool offline) {
     // A part of the download is still real data, if it holds the test set.
     if (auto split = from_folder(cache)) return std::move(*split);
   }
-  Split split{draw_digits(9000, 1), draw_digits(1000, 2), "", true};
+  DataSet split{draw_digits(9000, 1), draw_digits(1000, 2), "", true};
   split.source =
       str("SYNTHETIC digits, drawn by this program", given.empty() ? " because MNIST could not be downloaded" : "",
           ": ", split.train.n(), " images to train, ", split.test.n(), " to test. ",

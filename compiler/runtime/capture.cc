@@ -65,7 +65,6 @@ struct Recording::State {
   UMap<bool> known_before;  // every node that a Pin reached
   UMap<bool> executed;      // every node below a realised root
   std::unordered_set<i64> created, assigned;
-  int inside = 0;
   std::vector<std::string> problems;
 
   int input_of(i64 id) const {
@@ -179,10 +178,9 @@ void Recording::State::check_inputs(std::span<const U> now, std::span<const Buff
       throw Error("input ", k, " of the captured step was ", in.dtype, " ", in.shape,
                   " when it was recorded and is now ", now[k]->dtype, " ", now[k]->shape(),
                   "; capture another step for it");
-    if (now[k]->arg(1) != number)
-      throw Error("input ", k, " is on ", device_name(int(now[k]->arg(1))), "; the step was recorded on ",
-                  device_name(number));
     const Buffer* m = memory[k].get();
+    if (&m->device != &device(number))
+      throw Error("input ", k, " is on ", m->device.info().name, "; the step was recorded on ", device_name(number));
     if (writes.contains(m) || (in.written && reads.contains(m)))
       throw Error("input ", k, " of the captured step, ", now[k]->dtype, " ", now[k]->shape(), ", shares memory with ",
                   writes.contains(m) ? "a tensor that the step writes (an output or state)"
@@ -202,13 +200,17 @@ bool Recording::ready() const { return state_->ready; }
 size_t Recording::kernels() const { return state_->calls.size() + state_->evaluations.size(); }
 
 namespace {
+U base_of(U u) {
+  while (u && u->op == Op::RESHAPE) u = u->src(0);
+  return u;
+}
 std::vector<BufferRef> memory_of_inputs(std::span<const U> inputs) {
   std::vector<BufferRef> memory;
   for (size_t k = 0; k < inputs.size(); k++) {
-    if (!inputs[k] || inputs[k]->op != Op::BUFFER)
+    if (!inputs[k] || base_of(inputs[k])->op != Op::BUFFER)
       throw Error("input ", k, " of the captured step is not in memory", inputs[k] ? ": " : "",
                   inputs[k] ? describe(inputs[k]) : std::string(), "; realize() it first");
-    memory.push_back(buffer_of(inputs[k]));
+    memory.push_back(buffer_of(base_of(inputs[k])));
   }
   return memory;
 }
@@ -259,7 +261,7 @@ std::vector<U> Recording::record(std::span<const U> given, const std::function<s
     if (s.attempts > 1) throw Error("the step cannot be captured: ", s.problems[0]);
     return outputs;
   }
-  if (s.number < 0) s.number = given.empty() ? device_number("") : int(given[0]->arg(1));
+  if (s.number < 0) s.number = given.empty() ? device_number("") : int(base_of(given[0])->arg(1));
   s.build();
   s.check_inputs(given, memory);
   s.ready = true;
@@ -274,10 +276,11 @@ void Recording::replay(std::span<const U> given) {
   std::vector<BufferRef> memory = memory_of_inputs(given);
   s.check_inputs(given, memory);
   if (!s.evaluations.empty()) {
-    return run_evaluations(s.evaluations, [&](U u) {
+    run_evaluations(s.evaluations, [&](U u) {
       int k = s.input_of(u->arg(0));
       return k >= 0 ? memory[size_t(k)] : s.memory[u->arg(0)];
     });
+    return sweep_if_grown();
   }
   if (s.threads != thread_count()) {
     s.threads = thread_count();
@@ -304,6 +307,7 @@ void Recording::replay(std::span<const U> given) {
     const Argument& to = s.calls[g.begin].arguments[0];
     std::memcpy(s.launches[g.begin].params[0], s.launches[g.begin].params[1], size_t(to.elements * to.dtype.bytes()));
   }
+  sweep_if_grown();
   counters().kernels += s.calls.size(), counters().operations += s.operations, counters().bytes += s.bytes;
   for (auto [kernel, count] : s.used) kernel->launches += count;
 }
@@ -312,12 +316,13 @@ namespace recording {
 
 bool active() { return now_recording; }
 
-void created(U u) {
+void created(U u, bool from_host) {
   if (!now_recording) return;
   now_recording->created.insert(u->arg(0));
-  if (!now_recording->inside)
+  if (from_host)
     now_recording->problems.push_back(
-        str("the step allocates the tensor ", describe(u), "; make it before the step and assign() to it"));
+        str("the step makes the tensor ", describe(u),
+            " from values of the host, which a replay would repeat; make it before the step, or pass it as an input"));
 }
 
 void no_host_read(U u) {
@@ -346,10 +351,9 @@ void add(std::vector<Evaluation> list, int number) {
   }
 }
 
-Inside::Inside(std::span<const U> roots, std::span<const U> assigns) {
+void executing(std::span<const U> roots, std::span<const U> assigns) {
   Recording::State* s = now_recording;
   if (!s) return;
-  s->inside++;
   for (U u : assigns) {
     U base = u;
     while (base->op == Op::ASSIGN) base = base->src(0);
@@ -362,9 +366,6 @@ Inside::Inside(std::span<const U> roots, std::span<const U> assigns) {
     if (u->op != Op::ASSIGN && s->known_before.contains(u))
       s->problems.push_back(str("the tensor ", describe(u), " was unrealised before the step; realize() it first"));
   for (U u : toposort(roots)) s->executed[u] = true;
-}
-Inside::~Inside() {
-  if (now_recording) now_recording->inside--;
 }
 
 }  // namespace recording

@@ -68,7 +68,7 @@ int device_number(std::string_view text) {
     throw Error("no device on this machine; DEV=REF evaluates graphs without one");
   }
   DeviceName name = parse_device_name(text);
-  std::string canonical = name.name;
+  std::string canonical = name.prefix.empty() ? name.name : name.prefix + "+" + name.name;
   if (name.index || !name.arch.empty()) canonical += ':';
   if (name.index) append(canonical, name.index);
   if (!name.arch.empty()) canonical += ":" + name.arch;

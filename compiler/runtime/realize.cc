@@ -214,12 +214,13 @@ U buffer_on(const BufferRef& memory, DType dtype, std::span<const i64> shape, in
 
 U new_buffer(DType dtype, std::span<const i64> shape, int number) {
   U u = buffer_on(device(number).alloc(bytes_of(dtype, shape)), dtype, shape, number);
-  recording::created(u);
+  recording::created(u, false);
   return u;
 }
 
 U buffer_from_host(const void* data, DType dtype, std::span<const i64> shape, int number) {
   U u = new_buffer(dtype, shape, number);
+  recording::created(u, true);
   device(number).copy_in(*buffer_of(u), 0, data, bytes_of(dtype, shape));
   return u;
 }
@@ -266,7 +267,7 @@ std::vector<U> realize(std::span<const U> asked) {
   for (size_t i = 0; i < roots.size() && number < 0; i++) number = device_of(roots[i]);
   if (number < 0) number = device_number("");
 
-  recording::Inside inside(roots, assigns);
+  recording::executing(roots, assigns);
   std::vector<U> outputs;
   if (is_reference(number)) {
     std::vector<Evaluation> list;
@@ -293,15 +294,17 @@ std::vector<U> realize(std::span<const U> asked) {
   for (U u : asked) results.emplace_back(u->op == Op::BUFFER ? u : *became.find(u));
   substitute_pins(became);
 
-  Arena& arena = Arena::current();
-  if (recording::active()) {
-    // A recording compares nodes from before and after by address.
-  } else if (arena.size() > 2 * growth.nodes_after_sweep ||
-             buffer_bytes() > growth.bytes_after_sweep + std::max(sweep_bytes, growth.bytes_after_sweep / 2))
-    sweep_now();
+  sweep_if_grown();
   std::vector<U> out;
   for (const Pin& p : results) out.push_back(*p);
   return out;
+}
+
+void sweep_if_grown() {
+  if (recording::active()) return;  // it compares nodes from before and after by address
+  if (Arena::current().size() > 2 * growth.nodes_after_sweep ||
+      buffer_bytes() > growth.bytes_after_sweep + std::max(sweep_bytes, growth.bytes_after_sweep / 2))
+    sweep_now();
 }
 
 void sweep_now() {

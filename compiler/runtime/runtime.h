@@ -31,6 +31,7 @@ std::vector<U> realize(std::span<const U> roots);
 void read_back(U buffer, void* to);  // waits; row-major bytes. Error inside a capture
 // Frees what no Pin reaches, nodes and memory, now. realize() does it by itself when enough has gathered.
 void sweep_now();
+void sweep_if_grown();  // after realize() and replay()
 
 // ---- compile.cc, cache.cc
 // --------------------------------------------------------------------------------------------
@@ -83,7 +84,7 @@ i64 pieces_of(const Program&);
 //   each replay);
 //   - no state made by the step itself is assigned to, or replaces a tensor that the step reads (rebinding instead of
 //   assign());
-//   - no memory is allocated by hand inside (its contents would be those of the recording).
+//   - no memory is filled from the host inside (its contents would be those of the recording).
 // The first call may break these, because lazily made state settles in it; then ready() stays false and the next call
 // records again. A second call that still breaks them is an Error that names the tensor, as is a host read in any call.
 // What the step leaves behind unrealised (gradients, running averages) is realised within it, so each replay refreshes
@@ -107,14 +108,11 @@ class Recording {
 };
 namespace recording {  // what realize.cc tells the recording in progress on this thread, if any
 bool active();
-void created(U buffer);
+void created(U buffer, bool from_host);
 void no_host_read(U buffer);  // Error while recording
 void add(std::vector<Call> calls, int device);
 void add(std::vector<Evaluation> evaluations, int device);
-struct Inside {  // realize() is at work: what it creates belongs to the launch list
-  Inside(std::span<const U> roots, std::span<const U> assigns);
-  ~Inside();
-};
+void executing(std::span<const U> roots, std::span<const U> assigns);  // realize() is about to
 }  // namespace recording
 
 // ---- stats.cc

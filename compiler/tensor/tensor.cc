@@ -238,24 +238,4 @@ Tensor linspace(double begin, double end, i64 steps, DType dtype) {
   return steps > 1 ? where(arange(steps) == steps - 1, full({}, end, F64), t).to(dtype) : t.to(dtype);
 }
 
-const std::vector<Tensor>& Captured::operator()(std::span<const Tensor> inputs) {
-  if (!calls_++) return outputs_ = step_(inputs);
-  std::vector<U> buffers;
-  for (size_t i = 0; i < inputs.size(); i++) {
-    if (!inputs[i].is_realized())
-      throw Error("captured step: input ", i, ", ", inputs[i].describe(), ", is not in memory; realize() it first");
-    buffers.push_back(memory_of(inputs[i].uop()));
-  }
-  if (recording_.ready()) return recording_.replay(buffers), outputs_;
-  std::vector<U> made = recording_.record(buffers, [&] {
-    outputs_ = step_(inputs);
-    realize(std::span<const Tensor>(outputs_));
-    std::vector<U> roots;
-    for (const Tensor& t : outputs_) roots.push_back(memory_of(t.uop()));
-    return roots;
-  });
-  for (size_t i = 0; i < made.size(); i++) outputs_[i] = Tensor(lazy::reshape(made[i], outputs_[i].shape()));
-  return outputs_;
-}
-
 }  // namespace ingot

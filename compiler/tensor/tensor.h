@@ -497,11 +497,12 @@ void save_safetensors(const std::string& path, const std::map<std::string, Tenso
 TensorFile load_safetensors(const std::string& path);                            // Error names what is malformed
 TensorFile parse_safetensors(std::span<const u8> bytes, std::string_view name);  // never reads past the span
 
-// ---- tensor.cc: captured steps
-// ------------------------------------------------------------------------------------------- auto step =
-// Captured([&](std::span<const Tensor> in) { …; return std::vector{loss}; });  step({x, y})[0].item(); The first call
-// runs plainly (so that lazily made state exists), the second records, later ones replay: same launches, other inputs.
-// Inputs must be realised; Error if a shape or dtype changes. Outputs are overwritten by the next call.
+// ---- capture.cc: captured steps ------------------------------------------------------------------------------------
+// Captured step([&](std::span<const Tensor> in) { …; return std::vector{loss}; });  step({x, y})[0].item();
+// A call runs the step and records its launches; later calls launch the list with the new inputs and do not run the step's
+// code. If state is still made in the first call, the second one records (runtime.h states the rules). Inputs must be
+// realised and keep their shapes and dtypes. Outputs are overwritten by the next call: clone() what must stay.
+// capture.h has the same for functions of named tensors.
 class Captured {
  public:
   explicit Captured(std::function<std::vector<Tensor>(std::span<const Tensor>)> step) : step_(std::move(step)) {}
@@ -515,7 +516,6 @@ class Captured {
   std::function<std::vector<Tensor>(std::span<const Tensor>)> step_;
   Recording recording_;
   std::vector<Tensor> outputs_;
-  int calls_ = 0;
 };
 
 // ---- for the files of this folder

@@ -184,7 +184,7 @@ TEST_F(Cpu, kernels_keep_denormals_whatever_the_caller_does) {
     float out[3];
     d.copy_out(out, *b, 0, 12);
     EXPECT_EQ(std::bit_cast<u32>(out[2]), 71362u) << pieces;  // 1e-40 is 71362.4 times 2^-149
-    EXPECT_EQ(during & 0xe040, 0xe040u);                   // the caller's mode is restored
+    EXPECT_EQ(during & 0xe040, 0xe040u);                      // the caller's mode is restored
     _mm_setcsr(0x1f80 | 0x8040 | 0x6000);
   }
   _mm_setcsr(old);

@@ -279,13 +279,13 @@ TEST_F(Capture, refuses_a_host_read_inside) {
   EXPECT_FALSE(recording::active());
   EXPECT_THAT(values(*x), ElementsAre(1, 2));
 }
-TEST_F(Capture, refuses_tensors_allocated_in_every_call) {
+TEST_F(Capture, refuses_tensors_made_from_the_host_in_every_call) {
   Pin x = vector({1, 2});
   auto step = [&](std::vector<U> in) { return std::vector<U>{make_alu(Op::ADD, in[0], vector({5, 6}))}; };
   EXPECT_THAT(values(call({*x}, step)[0]), ElementsAre(6, 8));
   EXPECT_FALSE(r.ready());
   EXPECT_THAT(error_of([&] { call({*x}, step); }),
-              testing::AllOf(HasSubstr("the step allocates the tensor f32 (2)"), HasSubstr("assign()")));
+              testing::AllOf(HasSubstr("the step makes the tensor f32 (2)"), HasSubstr("pass it as an input")));
 }
 TEST_F(Capture, refuses_state_that_is_rebound_instead_of_assigned) {
   Pin x = vector({1, 2}), average = vector({0, 0});

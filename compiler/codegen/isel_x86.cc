@@ -105,6 +105,7 @@ class Selector {
         if (!s.imm_bits || s.pc_relative || s.vector_index) return false;
         if (s.fixed >= 0) return o.imm == s.fixed;
         i64 n = s.imm_bits == 64 ? 0 : i64(1) << (s.imm_unsigned ? s.imm_bits : s.imm_bits - 1);
+        if (s.imm_unsigned && s.imm_bits == 32 && i32(o.imm) == o.imm) return true;  // written as its 32 bits
         return !n || (s.imm_unsigned ? o.imm >= 0 && o.imm < n : o.imm >= -n && o.imm < n);
       }
       default: return false;
@@ -158,8 +159,14 @@ class Selector {
     line.inst.n = u8(ops.size());
     line.u = current_;
     bool low = !is_evex(row);
+    size_t shown = 0;
+    for (const OperandSpec& s : isa::operands_of(row)) {
+      if (s.implicit) continue;
+      line.inst.op[shown] = ops[shown];
+      if (ops[shown].kind == Operand::IMM && s.imm_unsigned && s.imm_bits == 32) line.inst.op[shown].imm = u32(ops[shown].imm);
+      shown++;
+    }
     for (size_t i = 0; i < ops.size(); i++) {
-      line.inst.op[i] = ops[i];
       if (low && ops[i].kind == Operand::REG && ops[i].cls == RegClass::VECTOR && ops[i].reg >= isa::first_virtual)
         code_.registers[ops[i].reg - isa::first_virtual].low = true;
     }

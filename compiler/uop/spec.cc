@@ -166,7 +166,8 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
       U memory = x;
       while (memory->op == Op::AFTER && memory->nsrc) memory = memory->src(0);
       if (memory->op != Op::PARAM && memory->op != Op::LOCAL) return str("into ", memory->op);
-      if (memory->dtype.scalar != dtype.scalar) return str("of ", memory->dtype, " cannot be ", dtype);
+      if (memory->dtype.scalar != dtype.scalar && !(memory->dtype.is_bool() && dtype.scalar == Scalar::U8))  // lanes of bool
+        return str("of ", memory->dtype, " cannot be ", dtype);
       if (y->dtype.scalar != Scalar::IDX) return str("by ", y->dtype, " instead of idx");
       if (src.size() == 3 && !src[2]->dtype.is_bool()) return str("under ", src[2]->dtype, " instead of bool");
       for (U s : src.subspan(1))

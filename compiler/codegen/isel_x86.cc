@@ -1111,6 +1111,11 @@ class Selector {
         ins("vcvtps2ph", {r, a, isa::imm(0)});
         return;
       }
+      if (from.scalar == Scalar::F16 && to.lanes == 1) {
+        Operand a = value(u->src(0)), r = result(u);
+        ins("vcvtph2ps", {r, a});
+        return;
+      }
       if (from.scalar == Scalar::IDX) {  // the rows know it as i64
         U same = make(Op::CAST, to, {u->src(0)});
         if (by_meaning(same)) return define(u, *registers_.find(same));

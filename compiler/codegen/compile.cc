@@ -150,9 +150,8 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   for (U u : toposort(sink))
     if (u->op == Op::RANGE && u->range_kind() == RangeKind::THREAD) program.extent = u->src(0)->arg(0);
   sink = simplify(sink);
-  sink = expand(sink, target);
-  sink = rewrite(decompose(sink, target), lanes);
-  sink = spec(simplify(sink), Stage::EXPANDED, "expand");
+  sink = simplify(expand(sink, target));
+  sink = spec(rewrite(decompose(sink, target), lanes), Stage::EXPANDED, "expand");
   Linear linear = linearise(sink);
   MachineCode code = select_x86(linear, target);
   allocate_registers(code, register_file_x86(target), spill_code_x86, target);

@@ -1130,9 +1130,16 @@ class Selector {
         ins(to.bits() == 64 ? "vcvtsi2sd" : "vcvtsi2ss", {r, upper, a});
         return;
       }
-      if (to.lanes == 1 && to.is_int() && from.is_float() && !(avx512_ && to.is_unsigned())) {
+      if (to.lanes == 1 && from.is_unsigned() && from.bits() >= 32) {
         Operand a = value(u->src(0)), r = result(u);
-        ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
+        Operand upper = value(constant_float(F32, 0));
+        ins(to.bits() == 64 ? "vcvtusi2sd" : "vcvtusi2ss", {r, upper, a});
+        return;
+      }
+      if (to.lanes == 1 && to.is_int() && from.is_float()) {
+        Operand a = value(u->src(0)), r = result(u);
+        if (to.is_unsigned()) ins(from.bits() == 64 ? "vcvttsd2usi" : "vcvttss2usi", {r, a});
+        else ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
         return;
       }
       if (by_meaning(u)) return;

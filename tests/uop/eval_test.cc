@@ -36,7 +36,7 @@ struct Eval : testing::Test {
       return Memory{buffers[size_t(b->arg(0))].data(), i64(buffers[size_t(b->arg(0))].size())};
     });
     std::vector<T> out(bytes.size() / sizeof(T));
-    std::memcpy(out.data(), bytes.data(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), reinterpret_cast<u8*>(out.data()));
     return out;
   }
   using V = std::vector<float>;

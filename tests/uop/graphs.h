@@ -50,22 +50,37 @@ inline U leaf(DType dtype, i64 id, i64 bound) {
 }
 inline bool is_leaf(U u) { return u->op == Op::RANGE || u->op == Op::LOAD; }
 
-// The value of an expression of leaves, constants and elementwise ops.
-inline Value value_of(U root, UMap<Value>& leaves) {
-  UMap<Value> values;
-  for (U u : toposort(root)) {
-    Value v[3] = {};
-    if (is_leaf(u)) {
-      values[u] = *leaves.find(u);
-    } else if (u->op == Op::CONST) {
-      values[u] = u->dtype.is_float() ? Value{.f = u->const_float()} : Value{.i = u->const_int()};
-    } else if (has(u->op, ALU)) {
-      for (int i = 0; i < int(u->nsrc); i++) v[i] = *values.find(u->src(i));
-      values[u] = evaluate_op(u->op, u->dtype, u->src(0)->dtype, v[0], v[1], v[2]);
+// The values of an expression of leaves, constants and elementwise ops, for one assignment of its leaves after another.
+struct Expression {
+  struct Node {
+    U u;
+    Value value;
+    std::array<int, 3> src;
+  };
+  std::vector<Node> nodes;  // sources first; memory and offsets of leaves are left out
+  explicit Expression(U root) {
+    UMap<int> number;
+    for (U u : toposort(root)) {
+      if (!is_leaf(u) && u->op != Op::CONST && !has(u->op, ALU)) continue;
+      Node n{u, {.i = 0}, {}};
+      if (u->op == Op::CONST) n.value = u->dtype.is_float() ? Value{.f = u->const_float()} : Value{.i = u->const_int()};
+      if (has(u->op, ALU))
+        for (int i = 0; i < int(u->nsrc); i++) n.src[size_t(i)] = *number.find(u->src(i));
+      number[u] = int(nodes.size());
+      nodes.push_back(n);
     }
   }
-  return *values.find(root);
-}
+  Value operator()(const UMap<Value>& leaves) {
+    for (Node& n : nodes) {
+      auto src = [&](size_t i) { return nodes[size_t(n.src[i])].value; };
+      if (is_leaf(n.u))
+        n.value = *leaves.find(n.u);
+      else if (n.u->op != Op::CONST)
+        n.value = evaluate_op(n.u->op, n.u->dtype, n.u->src(0)->dtype, src(0), src(1), src(2));
+    }
+    return nodes.back().value;
+  }
+};
 inline void assign_leaves(Random& r, U root, UMap<Value>& leaves) {
   for (U u : toposort(root))
     if (is_leaf(u) && !leaves.contains(u))

@@ -542,6 +542,9 @@ bool Scheduler::merge(int j_number, int k_number) {
     return false;
   i64 iterations = 1;
   for (U range : j.loops->src()) iterations *= range->src(0)->const_int();
+  for (U load : j.loads)  // what k stores is not there yet where j reads it
+    for (U store : k.stores)
+      if (value_of(store) == value_of(load)) return false;
   UMap<U> forwarded;
   bool shared = false;
   for (U load : k.loads) {

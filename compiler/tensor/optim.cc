@@ -24,13 +24,17 @@ void Optimizer::zero_grad() {
   for (Tensor& p : parameters_) p.zero_grad();
 }
 std::vector<Tensor> Optimizer::assignments() {
-  std::vector<Tensor> out;
-  begin(out);
-  for (size_t i = 0; i < parameters_.size(); i++)
-    if (Tensor g = parameters_[i].grad(); g.defined()) update(i, g.to(g.dtype() == F64 ? F64 : F32).detach(), out);
   if (std::ranges::none_of(parameters_, [](const Tensor& p) { return p.grad().defined(); }))
     throw Error("step of an optimiser: none of its ", parameters_.size(),
                 " parameters has a gradient; call backward() before");
+  std::vector<Tensor> out;
+  begin(out);
+  for (size_t i = 0; i < parameters_.size(); i++) {
+    Tensor g = parameters_[i].grad();
+    if (!g.defined()) continue;
+    update(i, g.to(g.dtype() == F64 ? F64 : F32).detach(), out);
+    parameters_[i].zero_grad();  // its graph reads the old parameter: alive, it would have to be stored
+  }
   return out;
 }
 void Optimizer::step(std::span<const Tensor> also) {

@@ -2,6 +2,8 @@
 // Optimisers. step() turns the parameters' grad()s into assignments of parameters and state and realises them in one
 // schedule, together with whatever else is given (the loss, running statistics). The learning rate and the state are
 // tensors, so a captured step can change the one and continues the other. A parameter without a gradient is left alone.
+// Unlike in torch, a step consumes the gradients: grad() is undefined afterwards, so that gradients need not be kept in
+// memory.
 //
 // The new parameter is written in terms of the old state and the gradient, not of the stored new state: parameter and
 // states of one tensor are then the same loop over the same inputs, which a scheduler can store from one kernel.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// Layers, state dictionaries and optimisers against PyTorch (expected_torch.def, made by expected_torch.py).
+// Layers, state dictionaries and optimisers against PyTorch (expected_torch.def, made by expected_torch.py); captured
+// steps.
 #include "compiler/tensor/nn.h"
+#include <set>
 #include "compiler/tensor/optim.h"
 #include "tests/tensor/tensor_test.h"
 
@@ -157,6 +159,49 @@ TEST(Optim, errors) {
   Tensor p = zeros(2).requires_grad_();
   optim::SGD optimizer({p}, {.lr = .1});
   EXPECT_NE(error_of([&] { optimizer.step(); }).find("none of its 1 parameters has a gradient"), std::string::npos);
+}
+
+// A small training step with dropout, batch norm and Adam; losses of n steps.
+std::vector<double> train(bool captured, int n) {
+  manual_seed(3);
+  Block block{.conv = {1, 2, 3}, .norm = nn::BatchNorm2d(2)};
+  nn::Linear last(8, 3);
+  std::vector<Tensor> parameters = nn::parameters(block);
+  for (const Tensor& t : nn::parameters(last)) parameters.push_back(t);
+  optim::Adam optimizer(parameters, {.lr = .01});
+  auto step = [&](std::span<const Tensor> in) {
+    nn::Training training;
+    Tensor loss = cross_entropy(last(dropout(block(in[0]).flatten(1), .25)), in[1]);
+    loss.backward();
+    optimizer.step({loss});
+    return std::vector{loss};
+  };
+  Captured capture(step);
+  std::vector<double> losses;
+  for (int i = 0; i < n; i++) {
+    Tensor in[] = {values({3, 1, 4, 4}, F32, -2, 2, i),
+                   from_data(std::span<const i64>(std::vector<i64>{i % 3, 1, 2}), 3)};
+    losses.push_back((captured ? capture(in) : step(in))[0].item());
+  }
+  losses.push_back(block.norm.running_mean.sum().item());
+  losses.push_back(double(random_state()[1].item<i64>()));
+  return losses;
+}
+TEST(Captured, trains_as_the_plain_step_does) {
+  std::vector<double> plain = train(false, 6);
+  EXPECT_EQ(train(true, 6), plain);
+  EXPECT_EQ(std::set<double>(plain.begin(), plain.end()).size(), plain.size());  // every step drew its own numbers
+}
+TEST(Captured, refuses_what_it_did_not_record) {
+  Captured twice([](std::span<const Tensor> in) { return std::vector{(in[0] * 2).realize()}; });
+  for (float v : {1.f, 2.f, 3.f, 4.f}) EXPECT_EQ(twice({tensor({v})})[0].item(), 2 * v);
+  EXPECT_NE(error_of([&] { twice({tensor({1.f, 2.f})}); }), "no error");
+  EXPECT_NE(error_of([&] { twice({tensor({1})}); }), "no error");
+  EXPECT_EQ(error_of([&] { twice({tensor({1.f}) * 3}); }),
+            "captured step: input 0, f32 (1), is not in memory; realize() it first");
+  Captured reads([](std::span<const Tensor> in) { return std::vector{in[0] * in[0].item()}; });
+  reads({tensor({1.f})});
+  EXPECT_NE(error_of([&] { reads({tensor({1.f})}); }), "no error");
 }
 
 }  // namespace

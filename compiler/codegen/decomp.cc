@@ -92,11 +92,11 @@ V lift(V like, i64 v) { return {constant(like.dtype(), v)}; }
 BINARY(+, ADD)
 BINARY(-, SUB)
 BINARY(*, MUL)
-BINARY(/, FDIV) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT)
-    BINARY(==, CMPEQ)
+BINARY(/, FDIV)
+BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
 #undef BINARY
-        template <class T>
-        V fma(V p, T q, V r) {
+    template <class T>
+    V fma(V p, T q, V r) {
   return {make_alu(FMA, p, lift(p, q), r)};
 }
 template <class T>
@@ -145,41 +145,48 @@ constexpr double LOG2_E = 0x1.71547652b82fep0, LOG2_E_LOW64 = 0x1.777d0ffda0d24p
 constexpr double LOG2_E32 = 0x1.715476p0, LOG2_E_LOW32 = 0x1.4ae0cp-26;
 constexpr double LN2 = 0x1.62e42fefa39efp-1, LN2_LOW64 = 0x1.abc9e3b39803fp-56;
 constexpr double LN2_32 = 0x1.62e43p-1, LN2_LOW32 = -0x1.05c61p-29;
-constexpr double HALF_PI = 0x1.921fb54442d18p0, HALF_PI_LOW = 0x1.1a62633145c07p-54;
+constexpr double HALF_PI = 0x1.921fb54442d18p0, HALF_PI_LOW = 0x1.1a62633145c07p-54,
+                 HALF_PI_LOWEST = -0x1.f1976b7ed8fbcp-110;
 
-constexpr Coefficients exp2_f32 = {0.693147242,   0.240226552,   0.0555026196,
-                                   0.00961745251, 0.00134232105, 0.000156439724},
-                       exp_f32 = {0.49999994, 0.166665152, 0.041668456, 0.00836941879, 0.00138131785},
-                       log_f32 = {-0.499999881, 0.333333254,  -0.250016063, 0.200020984,  -0.166085571,
-                                  0.14178884,   -0.132444799, 0.129252315,  -0.0764575526},
-                       sin_f32 = {-0.166666552, 0.00833218452, -0.000195172062},
-                       cos_f32 = {0.0416666456, -0.00138873013, 2.44306666e-05},
-                       tanh_f32 = {-0.333332986, 0.133312032, -0.0535601825, 0.0187365282},
-                       erf_f32 = {0.128379151,   -0.376125038,  0.112818941,
-                                  -0.0267686862, 0.00499536237, -0.000599851424},
-                       log2_erfc_f32 = {0.000221292925, -1.62937558,    -0.914130926,    -0.155675113,   0.0357974321,
-                                        -0.0057902569,  0.000555224309, -1.78205373e-05, -9.51961795e-07},
-                       exp2_f64 = {0.69314718055994529,    0.24022650695910069,    0.05550410866482338,
-                                   0.0096181291076302324,  0.0013333558146033167,  0.00015403530388881584,
-                                   1.525273416714551e-05,  1.3215491336631404e-06, 1.0177932219717147e-07,
-                                   7.0529481224724305e-09, 4.4733186986527684e-10, 2.8728851481818664e-11},
-                       exp_f64 = {0.5,
-                                  0.16666666666666691,
-                                  0.041666666666666852,
-                                  0.0083333333333117394,
-                                  0.0013888888888755383,
-                                  0.00019841269908856251,
-                                  2.4801587619660299e-05,
-                                  2.7557223061458658e-06,
-                                  2.7557003101267974e-07,
-                                  2.5115923209946033e-08,
-                                  2.1001248004513001e-09},
-                       log_f64 = {0.66666666666667396, 0.39999999999376579, 0.28571428751640893, 0.22222197550220585,
-                                  0.18183621032895284, 0.15312514884227055, 0.14812114898125345},
-                       sin_f64 = {-0.1666666666666663,    0.0083333333333217956,   -0.0001984126982929228,
-                                  2.7557313506645305e-06, -2.5050728201667771e-08, 1.5895014304165223e-10},
-                       cos_f64 = {0.041666666666666595,    -0.0013888888888873303, 2.480158728894709e-05,
-                                  -2.7557314191874523e-07, 2.0875700731406197e-09, -1.1358445857755674e-11};
+constexpr Coefficients
+    exp2_f32 = {0.693147242, 0.240226552, 0.0555026196, 0.00961745251, 0.00134232105, 0.000156439724},
+    exp_f32 = {0.49999994, 0.166665152, 0.041668456, 0.00836941879, 0.00138131785},
+    log_f32 = {-0.499999881, 0.333333254,  -0.250016063, 0.200020984,  -0.166085571,
+               0.14178884,   -0.132444799, 0.129252315,  -0.0764575526},
+    sin_f32 = {-0.166666552, 0.00833218452, -0.000195172062}, cos_f32 = {0.0416666456, -0.00138873013, 2.44306666e-05},
+    tanh_f32 = {-0.333332986, 0.133312032, -0.0535601825, 0.0187365282},
+    erf_f32 = {0.128379151, -0.376125038, 0.112818941, -0.0267686862, 0.00499536237, -0.000599851424},
+    log2_erfc_f32 = {0.000221292925, -1.62937558,    -0.914130926,    -0.155675113,   0.0357974321,
+                     -0.0057902569,  0.000555224309, -1.78205373e-05, -9.51961795e-07},
+    exp2_f64 = {0.69314718055994529,    0.24022650695910069,    0.05550410866482338,    0.0096181291076302324,
+                0.0013333558146033167,  0.00015403530388881584, 1.525273416714551e-05,  1.3215491336631404e-06,
+                1.0177932219717147e-07, 7.0529481224724305e-09, 4.4733186986527684e-10, 2.8728851481818664e-11},
+    exp_f64 = {0.5,
+               0.16666666666666691,
+               0.041666666666666852,
+               0.0083333333333117394,
+               0.0013888888888755383,
+               0.00019841269908856251,
+               2.4801587619660299e-05,
+               2.7557223061458658e-06,
+               2.7557003101267974e-07,
+               2.5115923209946033e-08,
+               2.1001248004513001e-09},
+    log_f64 = {0.66666666666667396, 0.39999999999376579, 0.28571428751640893, 0.22222197550220585,
+               0.18183621032895284, 0.15312514884227055, 0.14812114898125345},
+    sin_f64 = {-0.1666666666666663,    0.0083333333333217956,   -0.0001984126982929228,
+               2.7557313506645305e-06, -2.5050728201667771e-08, 1.5895014304165223e-10},
+    cos_f64 = {0.041666666666666595,    -0.0013888888888873303, 2.480158728894709e-05,
+               -2.7557314191874523e-07, 2.0875700731406197e-09, -1.1358445857755674e-11},
+    erf_f64 = {0.12837916709551259,    -0.37612638903184109,    0.11283791670972065,    -0.026866170648281295,
+               0.0052239776556873259,  -0.00085483287353934126, 0.00012055394332440795, -1.4927094845283502e-05,
+               1.6484729000884234e-06, -1.6598314934733118e-07, 1.6303588517098824e-08, -1.7632114420084226e-09,
+               1.6384910216176369e-10},
+    log2_erfc_f64 = {-2.6601485832773275e-07, -1.6279043095281394,     -0.91846107396985444,   -0.14823207103445041,
+                     0.027522227254134744,    0.00040717236256854368,  -0.0025549080392494733, 0.00092741515226213032,
+                     -6.6301695644895882e-05, -0.0001006280515174741,  6.4589144328908011e-05, -2.3691134834078355e-05,
+                     6.2061414047093948e-06,  -1.2193516477897961e-06, 1.8009198862114901e-07, -1.9508311953079975e-08,
+                     1.4672735405086239e-09,  -6.8551609669935236e-11, 1.4990005954466711e-12};
 
 V scaled(V v, V n) {  // v * 2^n, rounded once however small it gets; |n| up to twice the largest exponent
   Format f = format_of(v);
@@ -279,6 +286,74 @@ Angle reduce_angle_f32(V v) {
   n = where(huge, whole, n);
   return {where(huge, (quarters - whole) * HALF_PI, r), fma(round(n * 0.25), -4.0, n)};
 }
+// F64 arguments: three parts of pi/2 serve up to 2^45 (x - n * HALF_PI is exact, and the parts hold 159 bits). Above,
+// 1/2pi as words of 32 bits is shifted so that it starts where the product with the 53-bit integer of x turns less than
+// whole: a barrel of WHEREs picks 7 words by the exponent, SHL aligns 6 of them, and two rows of 32-bit products add up
+// modulo one turn.
+Angle reduce_angle_f64(V v) {
+  V n = round(v * (1 / HALF_PI));
+  V r = fma(n, -HALF_PI_LOWEST, fma(n, -HALF_PI_LOW, fma(n, -HALF_PI, v)));
+  constexpr u32 words[] = {0,          0x28be60db, 0x9391054a, 0x7f09d5f4, 0x7d4d3770, 0x36d8a566, 0x4f10e410,
+                           0x7f9458ea, 0xf7aef158, 0x6dc91b8e, 0x909374b8, 0x1924bba,  0x82746487, 0x3f877ac7,
+                           0x2c4a69cf, 0xba208d7d, 0x4baed121, 0x3a671c09, 0xad17df90, 0x4e64758e, 0x60d4ce7d,
+                           0x272117e2, 0xef7e4a0e, 0xc7fe25ff, 0xf7816603, 0xfbcbc462, 0xd6829b47, 0xdb4d9fb3,
+                           0xc9f2c26d, 0xd3d18fd9, 0xa797fa8b, 0x5d49eeb1, 0xfaf97c5e, 0xcf41ce7d, 0xe294a4ba,
+                           0x9afed7ec, 0x47e35742, 0x1580cc11};
+  V b = integer(absolute(v)),
+    exponent = to(I32, bits_as(U64, b) >> 52) - (1023 + 52 - 32);  // bits to skip; words start 32 early
+  V skip = exponent >> 5, shift = to(U64, bits_as(U32, exponent & 31));
+  constexpr int needed = 7, levels = 5;
+  std::vector<V> picked;
+  for (u32 word : words) picked.push_back({constant(U64.with_lanes(v.dtype().lanes), word)});
+  for (int level = levels; level-- > 0;) {
+    V here = (skip & (1 << level)) == 0;
+    size_t keep = size_t(needed) + (size_t(1) << level) - 1;
+    std::vector<V> next;
+    for (size_t i = 0; i < keep; i++)
+      next.push_back(where(here, picked[i], picked[std::min(i + (size_t(1) << level), picked.size() - 1)]));
+    picked = next;
+  }
+  constexpr i64 low = 0xffffffff;
+  V mantissa = bits_as(U64, (b & ((i64(1) << 52) - 1)) | (i64(1) << 52)), m0 = mantissa & low, m1 = mantissa >> 32;
+  // Word k of the window has weight 2^-32(k+1) of a turn times the units of the mantissa.
+  V limb[needed - 1], carry = lift(mantissa, 0);
+  for (int k = 0; k < needed - 1; k++)
+    limb[k] = (((picked[size_t(k)] << shift) & low) | ((picked[size_t(k) + 1] << shift) >> 32)) & low;
+  V sum[needed - 1];
+  for (int k = needed - 2; k >= 0;
+       k--) {  // column k: m0 * limb[k] low, m0 * limb[k + 1] … the upper halves go one column up
+    V p0 = m0 * limb[k], column = (p0 & low) + carry;
+    carry = p0 >> 32;
+    if (k + 1 < needed - 1) {
+      V p1 = m1 * limb[k + 1];
+      column = column + (p1 & low);
+      carry = carry + (p1 >> 32);
+    }
+    sum[k] = column & low;
+    carry = carry + (column >> 32);
+  }
+  // The turn in 1/2^64 and what follows: quarters from the top bits, the rest signed.
+  V top = (sum[0] << 32) | sum[1];
+  V quarter = (top + (i64(1) << 61)) >> 62;
+  V rest = bits_as(I64, top - (quarter << 62));
+  auto f64 = [](V word) { return to(F64, word); };
+  V upper = f64(bits_as(I32, to(U32, bits_as(U64, rest) >> 32))), middle = f64(to(U32, bits_as(U64, rest) & low));
+  V whole = fma(upper, 0x1p32, middle), error = fma(upper, 0x1p32, lift(whole, 0) - whole) + middle;
+  V tail =
+      fma(f64(to(U32, sum[2])), 0x1p-32, fma(f64(to(U32, sum[3])), 0x1p-64, f64(to(U32, sum[4])) * 0x1p-96)) + error;
+  V fraction = whole + tail, lost = tail - (fraction - whole);
+  constexpr double scale = 0x1p-62;
+  V large = fma(fraction, HALF_PI * scale, fma(fraction, HALF_PI_LOW * scale, lost * (HALF_PI * scale)));
+  large = bits_as(F64, integer(large) ^ (integer(v) & sign_bit(v)));
+  V quarters = f64(bits_as(I32, to(U32, quarter)));
+  quarters = where(v < 0, lift(v, 0) - quarters, quarters);
+  V huge = lift(v, 0x1p45) < absolute(v), infinite = (absolute(v) < std::numeric_limits<double>::infinity()) == 0;
+  r = where(huge, large, r);
+  n = where(huge, quarters, n);
+  return {where(infinite, lift(v, std::numeric_limits<double>::quiet_NaN()), r), fma(round(n * 0.25), -4.0, n)};
+}
+Angle reduce_angle(V v) { return format_of(v).wide() ? reduce_angle_f64(v) : reduce_angle_f32(v); }
+
 V sin_near_zero(V r) {
   V s = r * r;
   return fma(s * r, polynomial(s, format_of(r).wide() ? sin_f64 : sin_f32), r);
@@ -288,10 +363,11 @@ V cos_near_zero(V r) {
   return fma(s * s, polynomial(s, format_of(r).wide() ? cos_f64 : cos_f32), fma(s, -0.5, lift(s, 1)));
 }
 V sine(V v, int quarter) {  // sin(v + quarter * pi/2)
-  Angle angle = reduce_angle_f32(v);
+  Angle angle = reduce_angle(v);
   V r = to(v.dtype().element(), angle.r), n = to(I32, angle.n) + quarter;
   V result = where((n & 1) == 0, sin_near_zero(r), cos_near_zero(r));
-  return bits_as(v.dtype().element(), integer(result) ^ (n & 2) << 30);
+  Format t = format_of(v);
+  return bits_as(t.type, integer(result) ^ to(t.bits, n & 2) << (t.wide() ? 62 : 30));
 }
 U sin_of(const Match& m) {
   V v{m[x]};
@@ -300,7 +376,7 @@ U sin_of(const Match& m) {
 U cos_of(const Match& m) { return sine(V{m[x]}, 1); }
 U tan_of(const Match& m) {
   V v{m[x]};
-  Angle angle = reduce_angle_f32(v);
+  Angle angle = reduce_angle(v);
   V s = sin_near_zero(angle.r), c = cos_near_zero(angle.r), even = (to(I32, angle.n) & 1) == 0;
   V t = where(even, s, c) / where(even, c, lift(s, 0) - s);
   return where(v == 0, v, to(v.dtype().element(), t));
@@ -322,10 +398,11 @@ U tanh_of(const Match& m) {
 
 U erf_of(const Match& m) {
   V v{m[x]}, a = absolute(v);
-  V near = fma(a, polynomial(a * a, erf_f32), a);
-  auto [tail, n] = exp2_reduced(polynomial(below(a, 4), log2_erfc_f32));
-  V p = power_of_two(n, format_of(v)), far = (lift(p, 1) - p) - tail * p;
-  return with_sign_of(where(a < 0.9, near, far), v);
+  Format t = format_of(v);
+  V near = fma(a, polynomial(a * a, t.wide() ? erf_f64 : erf_f32), a);
+  auto [tail, n] = exp2_reduced(polynomial(below(a, t.wide() ? 6 : 4), t.wide() ? log2_erfc_f64 : log2_erfc_f32));
+  V p = power_of_two(n, t), far = (lift(p, 1) - p) - tail * p;
+  return with_sign_of(where(a < (t.wide() ? 1.0 : 0.9), near, far), v);
 }
 
 // The special cases of IEEE 754-2019 pow, around |x|^y = 2^(y log2 |x|).

@@ -107,6 +107,47 @@ TEST_P(F32Function, IsWithinItsUlps) {
 INSTANTIATE_TEST_SUITE_P(Decomp, F32Function, testing::ValuesIn(functions),
                          [](const auto& info) { return std::string(row(info.param.op).name); });
 
+// F64 against the 64-bit mantissa of long double, on random codes and on arguments of moderate size.
+TEST(Decomp, F64FunctionsAreWithinFourUlps) {
+  struct Wide {
+    Op op;
+    long double (*exact)(long double);
+  };
+  Random random{6};
+  for (auto [op, exact] : {Wide{Op::EXP2, std::exp2}, Wide{Op::EXP, std::exp}, Wide{Op::LOG2, std::log2},
+                           Wide{Op::LOG, std::log}, Wide{Op::SIN, std::sin}, Wide{Op::COS, std::cos},
+                           Wide{Op::TAN, std::tan}, Wide{Op::TANH, std::tanh}, Wide{Op::ERF, std::erf}}) {
+    Arena arena;
+    ArenaScope scope(arena);
+    U graph = decompose(make(op, F64, {param(F64)}), avx512);
+    expect_native(graph, avx512);
+    expect_native(decompose(make(op, F64.with_lanes(4), {param(F64.with_lanes(4))}), avx2), avx2);
+    Lanes lanes(graph);
+    for (int batch = 0; batch < 100; batch++) {
+      for (i64 i = 0; i < Lanes::width; i++) {
+        double v = std::bit_cast<double>(random());
+        lanes.in<f64>(0)[i] = batch & 1 ? std::ldexp(v, -std::ilogb(v) + int(random() % 12) - 6) : v;
+      }
+      double special[] = {0.0,       -0.0, INFINITY, -INFINITY, double(NAN), 0x1p-1074,
+                          0x1p-1022, 1.0,  0x1p45,   0x1.8p45,  0x1p52,      0x1.fffffffffffffp1023};
+      std::copy(std::begin(special), std::end(special), lanes.in<f64>(0));
+      lanes.run();
+      for (i64 i = 0; i < Lanes::width; i++) {
+        double v = lanes.in<f64>(0)[i], got = lanes.out<f64>()[i];
+        long double want = exact(v);
+        if (std::isnan(want) || std::isinf(double(want)) || want == 0) {
+          ASSERT_TRUE(std::isnan(want) ? std::isnan(got)
+                                       : got == double(want) && std::signbit(got) == std::signbit(want))
+              << row(op).name << v << " gives " << got;
+          continue;
+        }
+        double error = double(std::fabs(got - want) / std::ldexp(1.0L, std::max(std::ilogb(want), -1022) - 52));
+        ASSERT_LE(error, 4) << row(op).name << " of " << v << " gives " << got;
+      }
+    }
+  }
+}
+
 const double nan = std::nan(""), inf = INFINITY;
 
 TEST(Decomp, PowIsWithinItsUlps) {

@@ -248,7 +248,7 @@ void store_program(u64 key, const Program& p) {
   Disk& d = disk();
   std::lock_guard lock(d.mutex);
   if (d.broken) return;
-  static bool at_exit = !std::atexit(sync_cache);
+  static const bool at_exit = !std::atexit(sync_cache);
   (void)at_exit;
   d.pending[key] = encode_program(p, key);
   if (d.pending.size() >= write_after) d.write();

@@ -67,9 +67,14 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
     }
   }
   i64 start = now_ns();
+  // Opening the file costs as much as compiling a small kernel or two: a process that needs no more never opens it.
+  constexpr size_t nodes_worth_opening = 600;
+  static std::atomic<size_t> nodes{0};
+  for (const Job& j : jobs) nodes += toposort(j.kernel->sink).size();
+  bool on_disk = ctx.CACHE == 1 && nodes > nodes_worth_opening;
   std::vector<Job*> missing;
   for (Job& j : jobs) {
-    if (auto p = ctx.CACHE == 1 ? load_program(j.key, target) : std::nullopt)
+    if (auto p = on_disk ? load_program(j.key, target) : std::nullopt)
       j.program = std::move(*p), counters().cache_hits++;
     else
       missing.push_back(&j);
@@ -80,7 +85,7 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
   });
   counters().compiled += missing.size();
   for (Job* j : missing)
-    if (ctx.CACHE == 1) store_program(j->key, j->program);
+    if (on_disk) store_program(j->key, j->program);
   Device& d = device(number);
   std::lock_guard lock(all.mutex);
   for (Job& j : jobs) {

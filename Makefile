@@ -65,8 +65,7 @@ LIBS      = -lsqlite3 -lz -lpthread
 TOOL_LD   = $(if $(SANITIZE),,-static-libstdc++ -static-libgcc -Wl,-z,lazy)
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
-owned-DEVICE_CPU := userspace/cpu/%
-owned-ISA_X86    := compiler/isa/x86%
+owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
 upper  = $(shell echo $1 | tr a-z A-Z)
 $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$t) := tools/$t.cc tools/$t/%))

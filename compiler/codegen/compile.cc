@@ -153,9 +153,13 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   sink = simplify(expand(sink, target));
   sink = spec(rewrite(decompose(sink, target), lanes), Stage::EXPANDED, "expand");
   Linear linear = linearise(sink);
+#ifdef CONFIG_ISA_X86
   MachineCode code = select_x86(linear, target);
   allocate_registers(code, register_file_x86(target), spill_code_x86, target);
   emit_x86(code, program);
+#else
+  throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86)");
+#endif
 
   Machine machine = machine_of(target);
   double flops_per_ns = machine.vector_bits() / 32 * 2 * 2 * 2.0, bytes_per_ns = machine.level("core").bytes_per_ns;

@@ -11,8 +11,12 @@ namespace ingot::isa {
 
 Isa x86_isa();
 std::span<const Isa> isas() {
+#ifdef CONFIG_ISA_X86
   static const Isa list[] = {x86_isa()};
   return list;
+#else
+  return {};
+#endif
 }
 const Isa* find_isa(std::string_view name) {
   for (const Isa& isa : isas())

@@ -100,10 +100,12 @@ bool is_reference(int number) { return at(number).backend->isa.empty(); }
 Target target_of(int number) {
   const DeviceInfo& info = device(number).info();
   Target t{info.isa, info.arch, info.features, thread_count()};
+#ifdef CONFIG_ISA_X86
   if (t.isa == "x86") {
     t.features = isa::x86::host_features();
     if (t.arch == "avx2") t.features &= isa::x86::AVX2;
   }
+#endif
   return t;
 }
 

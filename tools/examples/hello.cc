@@ -11,9 +11,10 @@ int main() {
   Tensor x = arange(16).to(F32) / 16, y = x * 3 + 0.5;
   Tensor a = zeros({1}).requires_grad_(), b = zeros({1}).requires_grad_();
   for (int step = 0; step < 400; step++) {
-    std::vector<Tensor> gradient = (a * x + b - y).square().mean().gradient({a, b});
-    a.assign(a - gradient[0] * 0.5).realize();  // lazy until here: one graph, fused, compiled once
-    b.assign(b - gradient[1] * 0.5).realize();
+    std::vector<Tensor> slope = gradient((a * x + b - y).square().mean(), {a, b});
+    a.assign(a - slope[0] * 0.5);
+    b.assign(b - slope[1] * 0.5);
+    realize(a, b);  // lazy until here: one graph, fused, compiled once
   }
   std::printf("y = %.2f x + %.2f\n", a.item(), b.item());
 }

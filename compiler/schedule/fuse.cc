@@ -154,14 +154,14 @@ int op_cost(U u) {
   }
 }
 
-// Operations and loads to compute one element of u from memory; counting stops at the limit.
+// Operations and loads to compute one element of u from memory; counting stops past the limit, when there is a load.
 struct Cost {
   int operations = 0, loads = 0;
 };
 Cost Scheduler::cost(U root, int limit) {
   Cost total;
   cost_seen_.clear();
-  for (std::vector<U> work{root}; !work.empty() && total.operations <= limit;) {
+  for (std::vector<U> work{root}; !work.empty() && (total.operations <= limit || !total.loads);) {
     U u = work.back();
     work.pop_back();
     if (u->op == Op::CONST || cost_seen_.contains(u)) continue;

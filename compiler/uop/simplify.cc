@@ -456,7 +456,8 @@ constexpr Rule structure_table[] = {
   {op(Op::SHRINK, op(Op::PAD, x)), [](const Match& m) { return shrink_of_pad(m); }},
   {op(Op::CONTIGUOUS, op(Op::CONTIGUOUS, x).as(y)), y},
   {op(Op::DETACH, op(Op::DETACH, x).as(y)), y},
-  {op(Op::REDUCE_AXIS, x), [](const Match& m) -> U { return m.root->narg == 1 ? m[x] : nullptr; }},
+  {op(Op::REDUCE_AXIS, x), [](const Match& m) -> U {  // over no axes; but a sum starts at 0 and turns -0 into it
+     return m.root->narg == 1 && !(m.root->dtype.is_float() && Op(m.root->arg(0)) == Op::ADD) ? m[x] : nullptr; }},
   {op(Op::RANGE, 1),    0},
   {any({Op::STORE, Op::REDUCE}, x), [](const Match& m) { return without_constant_ranges(m); }},
   {op(Op::AFTER, x),    [](const Match& m) -> U { return m.root->nsrc == 1 ? m[x] : nullptr; }},

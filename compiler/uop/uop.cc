@@ -149,6 +149,10 @@ U Arena::make(Op op, DType dtype, std::span<const U> src, std::span<const i64> a
   }
   check(row(op).sources < 0 || size_t(row(op).sources) == src.size(), op, " takes ", row(op).sources, " sources, not ",
         src.size());
+  if (ctx.SPEC > 1) {
+    std::string why = malformed(op, dtype, src, arg);
+    check(why.empty(), op, ' ', dtype, ' ', why);
+  }
   i64 dims[256];
   size_t most = arg.size();
   for (U s : src) most = std::max<size_t>(most, s->ndim);

@@ -61,8 +61,9 @@ CXXFLAGS  = -std=c++20 -O$(OPTIMIZE) -g$(or $(CONFIG_DEBUG_INFO),1) -Wall -Wextr
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(EXTRA)
 LDFLAGS  += -Wl,-O1,--hash-style=gnu $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LIBS      = -lsqlite3 -lz -lpthread
-# The tool starts in a millisecond: it takes libstdc++ and the library in, and binds symbols when they are used.
+# The tool starts in a millisecond: it takes the libraries in, but for libc, and binds symbols when they are used.
 TOOL_LD   = $(if $(SANITIZE),,-static-libstdc++ -static-libgcc -Wl,-z,lazy)
+TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
@@ -96,7 +97,7 @@ $B/libingot.so: $(LIB_OBJ) tools/install/libingot.map
 	$(CXX) -shared $(LDFLAGS) -Wl,-soname,$(SONAME) -Wl,--version-script=tools/install/libingot.map -o $@ $(LIB_OBJ) $(LIBS)
 
 $B/ingot: $(TOOL_OBJ) $B/libingot.a
-	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(TOOL_LIBS)
 
 # Tests may use what the tools are made of, all but main().
 $B/libtools.a: $(filter-out $B/tools/ingot.o,$(TOOL_OBJ))
@@ -110,7 +111,7 @@ endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
 
 $B/bench_%: $B/tests/bench/%.o $B/libingot.a
-	$(CXX) $(LDFLAGS) -o $@ $^ $(LIBS)
+	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(TOOL_LIBS)
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(patsubst %.cc,$B/%.d,$(wildcard tests/*/*.cc))
 

@@ -66,6 +66,7 @@ class Scheduler {
   bool merge(int j, int k);
   void merge_all();
   std::vector<int> ordered();
+  std::string source_near(U root);
   Schedule emit();
 
   struct Use;
@@ -685,6 +686,18 @@ std::vector<int> Scheduler::ordered() {
   }
 }
 
+// The line that made a node, or one of the nodes it is computed from: gradients have no line of their own.
+std::string Scheduler::source_near(U root) {
+  std::vector<U> near{root};
+  for (size_t i = 0; root && i < near.size() && i < 32; i++) {
+    const U* original = origin_.find(near[i]);
+    std::string source = source_of(original ? *original : near[i]);
+    if (!source.empty()) return source;
+    near.insert(near.end(), near[i]->src().begin(), near[i]->src().end());
+  }
+  return "";
+}
+
 Schedule Scheduler::emit() {
   Schedule out;
   std::vector<int> order = ordered();  // first: it may add values
@@ -693,8 +706,7 @@ Schedule Scheduler::emit() {
   for (int number : order) {
     const Kernel& k = kernels_[size_t(number)];
     ScheduledKernel s;
-    const U* original = k.origin ? origin_.find(k.origin) : nullptr;
-    s.source = source_of(original ? *original : k.origin);
+    s.source = source_near(k.origin);
     slots.clear();
     if (k.copy) {
       s.copy = k.copy;

@@ -76,9 +76,15 @@ std::string source_of(U u) {
 
 std::string print(const Schedule& schedule) {
   std::string out;
+  std::vector<U> seen;  // buffers are numbered in order of appearance: their ids differ from run to run
+  auto number = [&](U b) {
+    size_t i = size_t(std::ranges::find(seen, b) - seen.begin());
+    if (i == seen.size()) seen.push_back(b);
+    return i;
+  };
   auto buffer = [&](const KernelBuffer& b) {
     out += ' ';
-    append(out, b.internal >= 0 ? str("t", b.internal) : str("b", b.buffer->arg(0)));
+    append(out, b.internal >= 0 ? str("t", b.internal) : str("b", number(b.buffer)));
     append(out, str(":", b.dtype, "[", b.elements, "]", b.written ? b.read ? "rw" : "w" : ""));
   };
   for (const ScheduledKernel& k : schedule.kernels) {

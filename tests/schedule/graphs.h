@@ -133,7 +133,7 @@ struct World {  // contents of buffers
 };
 
 // Runs the schedule of the roots on evaluate_kernel and compares every output with evaluate() of the graph.
-inline Schedule run_and_compare(std::vector<U> roots, World world = World(7)) {
+inline Schedule run_and_compare(std::vector<U> roots, World world = World(7), double tolerance = 0) {
   for (U u : toposort(roots))
     if (u->op == Op::BUFFER) world.memory(u);
   World expected = world, actual = world;
@@ -167,10 +167,14 @@ inline Schedule run_and_compare(std::vector<U> roots, World world = World(7)) {
     Memory m = actual.memory(out);
     auto& w = want[roots[i]];
     i64 bad = 0;
+    double scale = 0;  // of the largest element
+    for (i64 e = 0; tolerance > 0 && e < roots[i]->elements(); e++)
+      if (double y = load_element(w.data(), e, F32).f; std::isfinite(y)) scale = std::max(scale, std::abs(y));
     for (i64 e = 0; e < roots[i]->elements() && bad < 4; e++) {
       Value a = load_element(m.data, e, out->dtype), b = load_element(w.data(), e, out->dtype);
       double x = out->dtype.is_float() ? a.f : double(a.i), y = out->dtype.is_float() ? b.f : double(b.i);
-      bool same = (std::isnan(x) && std::isnan(y)) || x == y || std::abs(x - y) <= 1e-5 * (std::abs(x) + std::abs(y));
+      bool same = (std::isnan(x) && std::isnan(y)) || x == y ||
+                  std::abs(x - y) <= 1e-5 * (std::abs(x) + std::abs(y)) + tolerance * scale;
       if (!same) bad++, ADD_FAILURE() << "root " << i << " element " << e << ": " << x << ", expected " << y;
     }
     if (bad) ADD_FAILURE() << print(s);

@@ -105,6 +105,42 @@ TEST(Kernels, LayerNorm) {
   U var = mean_of(mul(d, d), 1);
   run_and_compare({make_alu(Op::FDIV, d, like(make_alu(Op::SQRT, add(var, number(1))), x))});
 }
+std::string text_of(std::vector<U> roots) {
+  return print(schedule(roots, [](U root) { return buffer(root->shape(), root->dtype); }));
+}
+TEST(Text, Golden) {
+  U x = buffer({8, 3, 7, 6}), w = buffer({4, 3, 3, 3}), bias = buffer({4}), a = buffer({4, 6});
+  U y = conv2d(x, w, 1, 1).out;
+  EXPECT_EQ(
+      text_of({relu(add(y, like(reshape(bias, {1, 4, 1, 1}), y)))}),
+      "reduce_add_relu_add_mul_8x4x7x6_r3x3x3 b0:f32[1344]w b1:f32[1008] b2:f32[108] b3:f32[4]\n"
+      "  p0[r0*168 + r1*42 + r2*6 + r3] = max(reduce[ADD](p1[r0*126 + r2*6 + r3 + r4*42 + r5*6 + r6 - 7 if "
+      "0 < r2 + r5 & r2 + r5 < 8 & 0 < r3 + r6 & r3 + r6 < 7]*p2[r1*27 + r4*9 + r5*3 + r6], r4, r5, r6) + p3[r1], 0) "
+      "for r0, r1, r2, r3\n"
+      "1 kernels, 0 internal buffers, 0 bytes\n");
+  EXPECT_EQ(text_of({add(a, number(1))}),
+            "add_24 b0:f32[24]w b1:f32[24]\n"
+            "  p0[r0] = p1[r0] + 1 for r0\n"
+            "1 kernels, 0 internal buffers, 0 bytes\n");
+  EXPECT_EQ(text_of({permute(pad(a, {0, 0, 1, 1}), {1, 0})}),
+            "copy_8x4 b0:f32[32]w b1:f32[24]\n"
+            "  p0[r0*4 + r1] = p1[r0 + r1*6 - 1 if 0 < r0 & r0 < 7] for r0, r1\n"
+            "1 kernels, 0 internal buffers, 0 bytes\n");
+}
+TEST(Text, EqualKernelsAreEqualNodes) {
+  U a = buffer({6, 5}), b = buffer({5, 7}), c = buffer({6, 5}), d = buffer({5, 7});
+  Schedule s = schedule(std::vector<U>{matmul(a, b), contiguous(matmul(c, d)), matmul(c, b)},
+                        [](U root) { return buffer(root->shape(), root->dtype); });
+  for (auto& k : s.kernels) EXPECT_EQ(k.sink, s.kernels[0].sink);
+}
+TEST(Plan, LivesThatOverlapDoNotShare) {
+  U x = buffer({64, 64});
+  for (int i = 0; i < 6; i++) x = matmul(x, x);
+  Schedule s = run_and_compare({mul(x, number(0))});
+  EXPECT_EQ(s.internals.size(), 5u);
+  EXPECT_EQ(s.plan_bytes, 2 * 64 * 64 * 4);
+  for (auto& b : s.internals) EXPECT_EQ(b.offset % 64, 0);
+}
 TEST(Assign, InPlace) {
   U a = buffer({8}), b = buffer({8});
   EXPECT_EQ(count({assign(a, add(a, b))}), 1u);

@@ -379,7 +379,7 @@ class Vectoriser {
     }
     std::vector<U> src;
     for (U s : u->src()) {
-      if (s->op == Op::RANGE) src.push_back(s);
+      if (s->op == Op::RANGE && u->op == Op::REDUCE) src.push_back(s);
       else if (s->dtype.scalar == Scalar::IDX) src.push_back(lanes_of(s));
       else src.push_back(splat(form(s)));
     }

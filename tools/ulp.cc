@@ -44,6 +44,7 @@ const Function functions[] = {
     FUNCTION("rsqrt", RSQRT, 1 / std::sqrt(x)),
     FUNCTION("recip", RECIP, 1 / x),
     {"pow", Op::POW, F32, 2, 2, [](double x, double y) { return std::pow(x, y); }, nullptr},
+    {"pow_f64", Op::POW, F64, 2, 4, nullptr, [](long double x, long double y) { return std::pow(x, y); }},
 };
 #undef FUNCTION
 

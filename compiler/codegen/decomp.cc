@@ -93,7 +93,8 @@ BINARY(+, ADD)
 BINARY(-, SUB)
 BINARY(*, MUL)
 BINARY(/, FDIV)
-BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
+BINARY(&, AND)
+BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
 #undef BINARY
     template <class T>
     V fma(V p, T q, V r) {
@@ -174,6 +175,8 @@ constexpr Coefficients
                2.1001248004513001e-09},
     log_f64 = {0.66666666666667396, 0.39999999999376579, 0.28571428751640893, 0.22222197550220585,
                0.18183621032895284, 0.15312514884227055, 0.14812114898125345},
+    log_long_f64 = {0.39999999999999974, 0.28571428571447044, 0.22222222217070095, 0.18181818927118826,
+                    0.15384553024032455, 0.13336464335727893, 0.11671858226082207, 0.12013483416517073},
     sin_f64 = {-0.1666666666666663,    0.0083333333333217956,   -0.0001984126982929228,
                2.7557313506645305e-06, -2.5050728201667771e-08, 1.5895014304165223e-10},
     cos_f64 = {0.041666666666666595,    -0.0013888888888873303, 2.480158728894709e-05,
@@ -423,6 +426,44 @@ U pow_of(const Match& m) {  // F32 through F64
   return pow_specials(v, exponent, to(F32, {make_alu(EXP2, product)}));
 }
 
+// F64 has no wider type: log2 |x| is carried in two parts, to about 2^-65 of it, because y multiplies its error by up
+// to 1075.
+struct Pair {
+  V high, low;
+};
+V minus(V v) { return {make_alu(NEG, v)}; }
+Pair sum_of(V p, V q) {  // exact where |p| >= |q| or p is 0
+  V s = p + q;
+  return {s, q - (s - p)};
+}
+Pair product_of(V p, V q) {
+  V s = p * q;
+  return {s, fma(p, q, minus(s))};
+}
+Pair multiply(Pair p, Pair q) {
+  auto [high, low] = product_of(p.high, q.high);
+  return {high, low + fma(p.high, q.low, p.low * q.high)};
+}
+U pow_wide_of(const Match& m) {
+  V v{m[x]}, exponent{m[y]}, a = absolute(v);
+  auto [e, f, unused] = log_reduced(a);
+  V t = f + 2, t_low = f - (t - 2), q = f / t;  // ln(1 + f) = 2 q + q s (2/3 + s …) with q = f / (2 + f), s = q q
+  Pair quotient = {q, (fma(minus(q), t, f) - q * t_low) / t}, s = multiply(quotient, quotient);
+  Pair tail = sum_of(lift(s.high, 2.0 / 3), s.high * polynomial(s.high, log_long_f64));
+  tail.low = tail.low + 0x1.5555555555555p-55;  // of 2/3
+  tail = multiply(s, tail);
+  Pair factor = sum_of(lift(tail.high, 2.0), tail.high);
+  factor.low = factor.low + tail.low;
+  Pair l = multiply(multiply(quotient, factor), {lift(q, LOG2_E), lift(q, LOG2_E_LOW64)});
+  Pair shifted = sum_of(e, l.high), whole = sum_of(shifted.high, shifted.low + l.low);
+  V high = log_specials(a, whole.high), product = where(high == 0, high, high * exponent);  // 1 to the infinity is 1
+  V rest = fma(exponent, whole.low, fma(high, exponent, minus(product)));
+  V in_range = (absolute(product) < 1100.0) & V{make_alu(CMPNE, high, lift(high, 0))};
+  product = below(above(product, -1100), 1100);
+  V n = round(product), part = (product - n) + where(in_range, rest, 0);
+  return pow_specials(v, exponent, scaled(fma(part, polynomial(part, exp2_f64), lift(part, 1)), to(I32, n)));
+}
+
 // clang-format off
 constexpr Rule function_rules[] = {
     {op(RECIP, x), fdiv(1.0, x)},
@@ -437,6 +478,7 @@ constexpr Rule function_rules[] = {
     {op(TANH, x), [](const Match& m) { return tanh_of(m); }},
     {op(ERF, x),  [](const Match& m) { return erf_of(m); }},
     {op(POW, x.dtype(F32), y), [](const Match& m) { return pow_of(m); }},
+    {op(POW, x.dtype(F64), y), [](const Match& m) { return pow_wide_of(m); }},
 };
 // clang-format on
 

@@ -100,6 +100,7 @@ POLYNOMIALS = {
     "exp2_f64": (lambda x: LN2 * exp_tail(x * LN2, 1), D("-.5"), D(".5"), 11, lambda x: x / TWO**x, "f64"),
     "exp_f64": (lambda x: exp_tail(x, 2), -HALF_LN2 * M, HALF_LN2 * M, 10, lambda x: x * x / x.exp(), "f64"),
     "log_f64": (atanh_tail, ZERO, S_LOG * M, 6, lambda s: s, "f64"),
+    "log_long_f64": (lambda s: (atanh_tail(s) - TWO / 3) / s, ZERO, S_LOG * M, 7, lambda s: s * s, "f64"),
     "sin_f64": (sin_tail, ZERO, QUARTER_PI_SQUARED * M, 5, lambda s: s, "f64"),
     "cos_f64": (cos_tail, ZERO, QUARTER_PI_SQUARED * M, 5, lambda s: s * s, "f64"),
     "erf_f64": (lambda s: erf_over_x(s) - 1, ZERO, D("1"), 12, lambda s: ONE, "f64"),

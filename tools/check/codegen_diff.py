@@ -42,7 +42,7 @@ def build(commit):
 
 
 def disassembled(tool, code):
-    return subprocess.run([tool, "dis", "--hex", "-"], input=code, capture_output=True, text=True, check=False).stdout.splitlines()
+    return subprocess.run([tool, "dis"], input=bytes.fromhex(code), capture_output=True, check=False).stdout.decode().splitlines()
 
 
 def main(arguments):

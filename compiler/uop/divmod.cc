@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
-// Index arithmetic in one normal form: sums of terms with constant coefficients, and floor division, remainder and comparison of
-// such sums by constants.
+// Index arithmetic in one normal form: sums of terms with constant coefficients, and floor division, remainder and
+// comparison of such sums by constants.
 //
-// A Sum is c0*t0 + c1*t1 + … + k, where a term t is anything that is not itself a sum or a multiple. Terms stand in one order
-// that depends on their structure only (loop variables first, by number), so equal sums are one node, in every run. Everything
-// here rests on one step: split a sum at g into g*Q + R, where R holds the terms whose coefficients g does not divide. When
-// bounds show that R stays within one bucket b*g … b*g + g-1, then for every multiple d = g*e
-//     sum / d = (Q + b) / e        sum % d = ((Q + b) % e) * g + (R - b*g)        sum < K  <=>  Q + b < ceil(K / g) or nearby.
-// Flattened shapes, convolution windows, pooling and padding all reduce to it. Values never overflow (an idx is 64 bits and a
-// buffer is smaller); bounds saturate. Sums of more than 24 terms are left as they are, which bounds the work per node.
+// A Sum is c0*t0 + c1*t1 + … + k, where a term t is anything that is not itself a sum or a multiple. Terms stand in one
+// order that depends on their structure only (loop variables first, by number), so equal sums are one node, in every
+// run. Everything here rests on one step: split a sum at g into g*Q + R, where R holds the terms whose coefficients g
+// does not divide. When bounds show that R stays within one bucket b*g … b*g + g-1, then for every multiple d = g*e
+//     sum / d = (Q + b) / e        sum % d = ((Q + b) % e) * g + (R - b*g)        sum < K  <=>  Q + b < ceil(K / g) or
+//     nearby.
+// Flattened shapes, convolution windows, pooling and padding all reduce to it. Values never overflow (an idx is 64 bits
+// and a buffer is smaller); bounds saturate. Sums of more than 24 terms are left as they are, which bounds the work per
+// node.
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -26,7 +28,8 @@ i64 ceil_div(i64 a, i64 b) { return -floor_div(-a, b); }
 constexpr i64 least = std::numeric_limits<i64>::min(), most = std::numeric_limits<i64>::max();
 i64 saturate(i128 v) { return v < least ? least : v > most ? most : i64(v); }
 
-// Structural order: loop variables first, then by op, arguments, sources. Ties beyond the depth keep the order they came in.
+// Structural order: loop variables first, then by op, arguments, sources. Ties beyond the depth keep the order they
+// came in.
 int compare(U a, U b, int depth = 8) {
   if (a == b || depth == 0) return 0;
   auto rank = [](U u) { return u->op == Op::RANGE ? -1 : int(u->op); };
@@ -89,15 +92,22 @@ struct Sum {
     }
   }
   void add_node(U root, i64 scale) {
-    struct Item { U u; i64 c; } stack[2 * capacity];
+    struct Item {
+      U u;
+      i64 c;
+    } stack[2 * capacity];
     int depth = 0;
     stack[depth++] = {root, scale};
     while (depth && ok) {
       auto [u, c] = stack[--depth];
-      if (depth + 2 > 2 * capacity) ok = false;
-      else if (u->op == Op::ADD) stack[depth++] = {u->src(1), c}, stack[depth++] = {u->src(0), c};
-      else if (u->op == Op::SUB && c != least) stack[depth++] = {u->src(1), -c}, stack[depth++] = {u->src(0), c};
-      else if (u->op == Op::NEG && c != least) stack[depth++] = {u->src(0), -c};
+      if (depth + 2 > 2 * capacity)
+        ok = false;
+      else if (u->op == Op::ADD)
+        stack[depth++] = {u->src(1), c}, stack[depth++] = {u->src(0), c};
+      else if (u->op == Op::SUB && c != least)
+        stack[depth++] = {u->src(1), -c}, stack[depth++] = {u->src(0), c};
+      else if (u->op == Op::NEG && c != least)
+        stack[depth++] = {u->src(0), -c};
       else if (u->is_const() && u->narg == 1) {
         i64 v = 0;
         ok &= !__builtin_mul_overflow(u->const_int(), c, &v);
@@ -106,7 +116,8 @@ struct Sum {
         i64 v = 0;
         ok &= !__builtin_mul_overflow(u->src(1)->const_int(), c, &v);
         stack[depth++] = {u->src(0), v};
-      } else add(u, c);
+      } else
+        add(u, c);
     }
   }
   U build(DType dtype) const {
@@ -138,7 +149,9 @@ Sum sum_of(U u) {
   return s;
 }
 
-bool one_bucket(Bounds b, i64 g) { return b.min != least && b.max != most && floor_div(b.min, g) == floor_div(b.max, g); }
+bool one_bucket(Bounds b, i64 g) {
+  return b.min != least && b.max != most && floor_div(b.min, g) == floor_div(b.max, g);
+}
 
 struct Split {  // sum = g * quotient + rest
   Sum quotient, rest;
@@ -146,13 +159,16 @@ struct Split {  // sum = g * quotient + rest
 Split split(const Sum& s, i64 g) {
   Split p;
   for (const Sum::Term& t : s)
-    if (t.c % g == 0) p.quotient.terms[size_t(p.quotient.n++)] = {t.u, t.c / g};
-    else p.rest.terms[size_t(p.rest.n++)] = t;
+    if (t.c % g == 0)
+      p.quotient.terms[size_t(p.quotient.n++)] = {t.u, t.c / g};
+    else
+      p.rest.terms[size_t(p.rest.n++)] = t;
   p.quotient.k = floor_div(s.k, g);
   p.rest.k = floor_mod(s.k, g);
   return p;
 }
-// As split, but every term leaves its remainder behind: 5*x at 4 is 4*(x) + x. The remainder nearest to zero, or the positive.
+// As split, but every term leaves its remainder behind: 5*x at 4 is 4*(x) + x. The remainder nearest to zero, or the
+// positive.
 Split split_all(const Sum& s, i64 g, bool nearest) {
   Split p;
   for (const Sum::Term& t : s) {
@@ -181,7 +197,9 @@ Candidates candidates(const Sum& s, i64 d) {
   g.n = int(std::unique(g.at.begin(), g.at.begin() + g.n) - g.at.begin());
   return g;
 }
-bool is_op_by_const(U u, Op op) { return u->op == op && u->src(1)->is_const() && u->src(1)->narg == 1 && u->src(1)->const_int() > 0; }
+bool is_op_by_const(U u, Op op) {
+  return u->op == op && u->src(1)->is_const() && u->src(1)->narg == 1 && u->src(1)->const_int() > 0;
+}
 
 U modulo(U x, i64 d);
 
@@ -264,8 +282,10 @@ U modulo(U x, i64 d) {
   }
   Sum r;
   for (const Sum::Term& t : split_all(s, d, true).rest) {  // c * (y % a) is c * y where a * c is a multiple of d
-    if (is_op_by_const(t.u, Op::MOD) && i128(t.c) * t.u->src(1)->const_int() % d == 0) r.add_node(t.u->src(0), t.c);
-    else r.add(t.u, t.c);
+    if (is_op_by_const(t.u, Op::MOD) && i128(t.c) * t.u->src(1)->const_int() % d == 0)
+      r.add_node(t.u->src(0), t.c);
+    else
+      r.add(t.u, t.c);
   }
   r.add_constant(s.k);
   if (!r.ok) return same;
@@ -280,7 +300,8 @@ U modulo(U x, i64 d) {
   }
   r = split_all(r, d, true).rest;
   U numerator = r.build(dtype);
-  return numerator->is_const() ? constant(dtype, floor_mod(numerator->const_int(), d)) : make(Op::MOD, dtype, {numerator, constant(dtype, d)});
+  return numerator->is_const() ? constant(dtype, floor_mod(numerator->const_int(), d))
+                               : make(Op::MOD, dtype, {numerator, constant(dtype, d)});
 }
 
 // c*(x % a) + c*a*(x / a) is c*x, whatever form x / a took.
@@ -347,7 +368,8 @@ U less(const Match& m) {
     for (const Sum::Term& t : s)
       if (std::abs(t.c) > 1) gs[size_t(n++)] = std::abs(t.c);
     std::sort(gs.begin(), gs.begin() + n, std::greater<>());
-    for (int i = 0; i < n; i++) {  // g*Q + R < 0 with R in one bucket for the purpose: Q < ceil(-R / g) for each value of R
+    for (int i = 0; i < n;
+         i++) {  // g*Q + R < 0 with R in one bucket for the purpose: Q < ceil(-R / g) for each value of R
       i64 g = gs[size_t(i)];
       Split p = split(s, g);
       Bounds r = p.rest.bounds();
@@ -404,6 +426,7 @@ U larger_or_smaller(const Match& m) {
   return compare(y, x) < 0 && !y->is_const() ? make(m.root->op, m.root->dtype, {y, x}) : nullptr;
 }
 
+// clang-format off
 constexpr Rule divmod_table[] = {
   {any({Op::ADD, Op::SUB, Op::MUL}, x, y), [](const Match& m) { return normal_sum(m); }},
   {-x,                            [](const Match& m) { return normal_sum(m); }},
@@ -415,6 +438,7 @@ constexpr Rule divmod_table[] = {
   {any({Op::CMPEQ, Op::CMPNE}, x, y), [](const Match& m) { return equal(m); }},
   {any({Op::MAX, Op::MIN}, x, y), [](const Match& m) { return larger_or_smaller(m); }},
 };
+// clang-format on
 
 }  // namespace
 

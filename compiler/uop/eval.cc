@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The reference: the value of any graph, from the value column of op.def and loops a reader can check by eye.
 //
-// An element is a Value: integers wrapped to their dtype, floats rounded to it. A float op of any width is computed in double
-// and rounded once. That is the IEEE result for + - * / sqrt of every narrower type (a double has more than 2p+2 bits) and half
-// an ulp from the truth for the others; FMA on f32 uses the exact float function, for narrower types double suffices too.
-// Sums and products over floats are accumulated in double in index order and rounded once at the end: more exact than
-// any kernel, so that a tolerance against it measures the kernel's error only.
-// CAST of a float to an integer truncates and keeps the low bits; NaN and what exceeds 64 bits gives 0 there, and hardware
-// may differ. MAX and MIN treat -0 and 0 as equal: either may come out.
-// BUFFERs are read when first met, which is before any ASSIGN above them: whoever reads the BUFFER itself sees the old value,
-// whoever reads the ASSIGN the new one.
+// An element is a Value: integers wrapped to their dtype, floats rounded to it. A float op of any width is computed in
+// double and rounded once. That is the IEEE result for + - * / sqrt of every narrower type (a double has more than 2p+2
+// bits) and half an ulp from the truth for the others; FMA on f32 uses the exact float function, for narrower types
+// double suffices too. Sums and products over floats are accumulated in double in index order and rounded once at the
+// end: more exact than any kernel, so that a tolerance against it measures the kernel's error only. CAST of a float to
+// an integer truncates and keeps the low bits; NaN and what exceeds 64 bits gives 0 there, and hardware may differ. MAX
+// and MIN treat -0 and 0 as equal: either may come out. BUFFERs are read when first met, which is before any ASSIGN
+// above them: whoever reads the BUFFER itself sees the old value, whoever reads the ASSIGN the new one.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -51,18 +50,27 @@ double minimum(double a, double b) { return a != a ? a : b != b ? b : b < a ? b 
 
 // Rounds doubles, or wraps integers, to a dtype.
 void settle(Value* v, i64 n, DType dtype) {
-  auto each = [&](auto f) { for (i64 i = 0; i < n; i++) f(v[i]); };
+  auto each = [&](auto f) {
+    for (i64 i = 0; i < n; i++) f(v[i]);
+  };
   switch (dtype.scalar) {
-    case Scalar::F64: case Scalar::I64: case Scalar::U64: case Scalar::IDX: case Scalar::VOID: return;
+    case Scalar::F64:
+    case Scalar::I64:
+    case Scalar::U64:
+    case Scalar::IDX:
+    case Scalar::VOID: return;
     case Scalar::F32: return each([](Value& x) { x.f = float(x.f); });
     case Scalar::I32: return each([](Value& x) { x.i = i32(x.i); });
     default:
-      if (dtype.is_float()) each([&](Value& x) { x.f = round_to(x.f, dtype); });
-      else each([&](Value& x) { x.i = wrap_to(x.i, dtype); });
+      if (dtype.is_float())
+        each([&](Value& x) { x.f = round_to(x.f, dtype); });
+      else
+        each([&](Value& x) { x.i = wrap_to(x.i, dtype); });
   }
 }
 
-// out[i] = op(a[i * step[0]], b[i * step[1]], c[i * step[2]]); a step of 0 repeats an element. `source` is the dtype of a.
+// out[i] = op(a[i * step[0]], b[i * step[1]], c[i * step[2]]); a step of 0 repeats an element. `source` is the dtype of
+// a.
 void elementwise(Op op, DType result, DType source, i64 n, Value* out, const Value* a, const Value* b, const Value* c,
                  std::array<i64, 3> step) {
   if (op == Op::WHERE) {
@@ -74,12 +82,16 @@ void elementwise(Op op, DType result, DType source, i64 n, Value* out, const Val
       out[i].f = std::fma(float(a[i * step[0]].f), float(b[i * step[1]].f), float(c[i * step[2]].f));
     return;
   }
-  auto loop = [&](auto value) { for (i64 i = 0; i < n; i++) out[i] = value(a[i * step[0]], b[i * step[1]], c[i * step[2]]); };
+  auto loop = [&](auto value) {
+    for (i64 i = 0; i < n; i++) out[i] = value(a[i * step[0]], b[i * step[1]], c[i * step[2]]);
+  };
   auto floats = [&](auto value) {
     loop([&](Value p, Value q, Value r) {
       auto v = value(p.f, q.f, r.f);
-      if constexpr (std::is_same_v<decltype(v), bool>) return Value{.i = v};
-      else return Value{.f = v};
+      if constexpr (std::is_same_v<decltype(v), bool>)
+        return Value{.i = v};
+      else
+        return Value{.f = v};
     });
   };
   auto integers = [&]<class T>(T, auto value) {
@@ -89,14 +101,14 @@ void elementwise(Op op, DType result, DType source, i64 n, Value* out, const Val
   };
   auto by_op = [&](auto) {  // generic, so that what a row's properties exclude is not instantiated
     switch (op) {
-#define OP(name, sources, properties, value, doc)                                                                 \
-  case Op::name: {                                                                                                \
-    auto f = []([[maybe_unused]] auto a, [[maybe_unused]] auto b, [[maybe_unused]] auto c) { return value; };     \
-    if constexpr (((properties) & (NUMERIC | FLOAT_ONLY)) != 0)                                                   \
-      if (source.is_float()) return floats(f);                                                                    \
-    if constexpr (((properties) & (NUMERIC | INTEGER | LOGIC)) != 0)                                              \
-      if (!source.is_float()) return source.scalar == Scalar::U64 ? integers(u64(), f) : integers(i64(), f);      \
-    break;                                                                                                        \
+#define OP(name, sources, properties, value, doc)                                                             \
+  case Op::name: {                                                                                            \
+    auto f = []([[maybe_unused]] auto a, [[maybe_unused]] auto b, [[maybe_unused]] auto c) { return value; }; \
+    if constexpr (((properties) & (NUMERIC | FLOAT_ONLY)) != 0)                                               \
+      if (source.is_float()) return floats(f);                                                                \
+    if constexpr (((properties) & (NUMERIC | INTEGER | LOGIC)) != 0)                                          \
+      if (!source.is_float()) return source.scalar == Scalar::U64 ? integers(u64(), f) : integers(i64(), f);  \
+    break;                                                                                                    \
   }
 #include "compiler/uop/op.def"
 #undef OP
@@ -122,16 +134,21 @@ i64 float_to_int(double v) {
 
 void convert_all(Value* v, i64 n, DType from, DType to) {
   if (from.element() == to.element()) return;
-  auto each = [&](auto f) { for (i64 i = 0; i < n; i++) f(v[i]); };
+  auto each = [&](auto f) {
+    for (i64 i = 0; i < n; i++) f(v[i]);
+  };
   if (from.is_float()) {
     if (to.is_bool()) return each([](Value& x) { x.i = x.f != 0; });
     if (!to.is_float()) each([](Value& x) { x.i = float_to_int(x.f); });
   } else if (to.is_float()) {
     if (from.scalar == Scalar::U64)
       each([&](Value& x) { x.f = to == F64 ? double(u64(x.i)) : to_double_odd(u64(x.i)); });
-    else if (from.bits() < 64) each([](Value& x) { x.f = double(x.i); });
+    else if (from.bits() < 64)
+      each([](Value& x) { x.f = double(x.i); });
     else
-      each([&](Value& x) { x.f = to.scalar == Scalar::F64 ? double(x.i) : x.i < 0 ? -to_double_odd(-u64(x.i)) : to_double_odd(u64(x.i)); });
+      each([&](Value& x) {
+        x.f = to.scalar == Scalar::F64 ? double(x.i) : x.i < 0 ? -to_double_odd(-u64(x.i)) : to_double_odd(u64(x.i));
+      });
   }
   settle(v, n, to);
 }
@@ -139,8 +156,10 @@ void convert_all(Value* v, i64 n, DType from, DType to) {
 void bitcast_all(Value* v, i64 n, DType from, DType to) {
   for (i64 i = 0; i < n; i++) {
     u64 bits = from.is_float() ? encode_float(v[i].f, from) : u64(v[i].i);
-    if (to.is_float()) v[i].f = decode_float(to.bits() < 64 ? bits & ((u64(1) << to.bits()) - 1) : bits, to);
-    else v[i].i = wrap_to(i64(bits), to);
+    if (to.is_float())
+      v[i].f = decode_float(to.bits() < 64 ? bits & ((u64(1) << to.bits()) - 1) : bits, to);
+    else
+      v[i].i = wrap_to(i64(bits), to);
   }
 }
 
@@ -150,11 +169,17 @@ Value identity_of(Op op, DType dtype) {  // of a reduction; integers: MAX of not
   int bits = dtype.bits();
   i64 highest = dtype.is_bool() ? 1 : i64(~u64(0) >> (64 - bits + (dtype.is_signed() ? 1 : 0)));
   switch (op) {
-    case Op::ADD: case Op::OR: case Op::XOR: return f ? Value{.f = 0} : Value{.i = 0};
+    case Op::ADD:
+    case Op::OR:
+    case Op::XOR: return f ? Value{.f = 0} : Value{.i = 0};
     case Op::MUL: return f ? Value{.f = 1} : Value{.i = 1};
     case Op::AND: return Value{.i = wrap_to(-1, dtype)};
-    case Op::MAX: return f ? Value{.f = dtype.row().specials == Specials::IEEE ? -infinity : -decode_float((u64(1) << (bits - 1)) - (dtype.row().specials == Specials::FN ? 2 : 1), dtype)}
-                           : Value{.i = dtype.is_signed() ? -highest - 1 : 0};
+    case Op::MAX:
+      return f ? Value{.f = dtype.row().specials == Specials::IEEE
+                                ? -infinity
+                                : -decode_float((u64(1) << (bits - 1)) - (dtype.row().specials == Specials::FN ? 2 : 1),
+                                                dtype)}
+               : Value{.i = dtype.is_signed() ? -highest - 1 : 0};
     case Op::MIN: return f ? Value{.f = -identity_of(Op::MAX, dtype).f} : Value{.i = highest};
     default: throw Error("cannot reduce with ", op);
   }
@@ -205,7 +230,8 @@ struct TensorEvaluator {
     while (buffer->op == Op::ASSIGN || buffer->op == Op::AFTER) buffer = buffer->src(0);
     if (buffer->op != Op::BUFFER) throw Error("ASSIGN to ", buffer->op, " instead of a BUFFER");
     Memory memory = memory_of(buffer);
-    if (memory.elements < i64(v.size())) throw Error("ASSIGN of ", v.size(), " elements to a buffer of ", memory.elements);
+    if (memory.elements < i64(v.size()))
+      throw Error("ASSIGN of ", v.size(), " elements to a buffer of ", memory.elements);
     for (size_t i = 0; i < v.size(); i++) store_element(memory.data, i64(i), buffer->dtype, v[i]);
   }
 
@@ -227,11 +253,16 @@ struct TensorEvaluator {
         return out;
       case Op::BUFFER: {
         Memory memory = memory_of(u);
-        if (memory.elements < n) throw Error("a BUFFER of shape ", u->shape(), " is backed by ", memory.elements, " elements");
+        if (memory.elements < n)
+          throw Error("a BUFFER of shape ", u->shape(), " is backed by ", memory.elements, " elements");
         for (i64 i = 0; i < n; i++) out[size_t(i)] = load_element(memory.data, i, u->dtype);
         return out;
       }
-      case Op::RESHAPE: case Op::CONTIGUOUS: case Op::DETACH: case Op::COPY: case Op::AFTER: return src(0);
+      case Op::RESHAPE:
+      case Op::CONTIGUOUS:
+      case Op::DETACH:
+      case Op::COPY:
+      case Op::AFTER: return src(0);
       case Op::EXPAND: {
         Strides strides = row_major(in_shape());
         strides.insert(strides.begin(), u->ndim - strides.size(), 0);  // a scalar repeats too
@@ -293,11 +324,15 @@ struct TensorEvaluator {
         std::fill(out.begin(), out.end(), identity_of(op, u->dtype));
         DType wide = accumulator(u->dtype);
         auto reduce = [&](auto combine) {
-          for_offsets(in_shape(), strides, 0, [&](i64 k, i64 offset) { combine(out[size_t(offset)], src(0)[size_t(k)]); });
+          for_offsets(in_shape(), strides, 0,
+                      [&](i64 k, i64 offset) { combine(out[size_t(offset)], src(0)[size_t(k)]); });
         };
-        if (op == Op::ADD && wide == F64) reduce([](Value& a, Value b) { a.f += b.f; });
-        else if (op == Op::MAX && wide == F64) reduce([](Value& a, Value b) { a.f = maximum(a.f, b.f); });
-        else reduce([&](Value& a, Value b) { elementwise(op, wide, wide, 1, &a, &a, &b, &b, {}); });
+        if (op == Op::ADD && wide == F64)
+          reduce([](Value& a, Value b) { a.f += b.f; });
+        else if (op == Op::MAX && wide == F64)
+          reduce([](Value& a, Value b) { a.f = maximum(a.f, b.f); });
+        else
+          reduce([&](Value& a, Value b) { elementwise(op, wide, wide, 1, &a, &a, &b, &b, {}); });
         settle(out.data(), n, u->dtype);
         return out;
       }
@@ -329,7 +364,8 @@ struct TensorEvaluator {
         write_back(u->src(0), out);
         return out;
       }
-      case Op::CAST: case Op::BITCAST:
+      case Op::CAST:
+      case Op::BITCAST:
         out = src(0);
         (u->op == Op::CAST ? convert_all : bitcast_all)(out.data(), n, u->src(0)->dtype, u->dtype);
         return out;
@@ -350,21 +386,22 @@ struct TensorEvaluator {
 };
 
 // ---- kernels
-// A scope is a loop nest: a STORE's or REDUCE's ranges around what depends on them. Each node is evaluated once per iteration
-// of the innermost loop that it depends on, into its slot of one array, by a list that is made once per scope.
+// A scope is a loop nest: a STORE's or REDUCE's ranges around what depends on them. Each node is evaluated once per
+// iteration of the innermost loop that it depends on, into its slot of one array, by a list that is made once per
+// scope.
 struct KernelEvaluator {
   std::span<const Memory> params;
   std::vector<U> order{};
   UMap<i64> number{};
-  std::vector<size_t> slot{};              // of node i: where its lanes are
+  std::vector<size_t> slot{};  // of node i: where its lanes are
   Values lanes{};
-  std::vector<std::vector<int>> open{};    // of node i: numbers of the RANGEs it depends on and does not close, sorted
+  std::vector<std::vector<int>> open{};  // of node i: numbers of the RANGEs it depends on and does not close, sorted
   std::vector<std::vector<Value>> locals{};
   struct Scope {
     std::vector<int> ranges;
-    std::vector<std::vector<int>> level;   // level[j]: nodes to evaluate once ranges[0 … j-1] are set
+    std::vector<std::vector<int>> level;  // level[j]: nodes to evaluate once ranges[0 … j-1] are set
   };
-  std::vector<Scope> scopes{};             // of node i; used by STORE, REDUCE and the root
+  std::vector<Scope> scopes{};  // of node i; used by STORE, REDUCE and the root
 
   Value* at(U u) { return &lanes[slot[size_t(*number.find(u))]]; }
   static size_t first_range(U u) { return u->op == Op::STORE ? 2 : u->op == Op::REDUCE ? 1 : u->nsrc; }
@@ -450,7 +487,8 @@ struct KernelEvaluator {
     }
   }
 
-  // The element that lane `lane` of INDEX u names; nullptr where its condition fails. PARAMs and LOCALs differ in representation.
+  // The element that lane `lane` of INDEX u names; nullptr where its condition fails. PARAMs and LOCALs differ in
+  // representation.
   struct Place {
     void* data;
     Value* local;
@@ -491,7 +529,10 @@ struct KernelEvaluator {
       case Op::CONST:
         for (int l = 0; l < n; l++) out[l] = const_value(u, l);
         return;
-      case Op::PARAM: case Op::LOCAL: case Op::INDEX: case Op::SINK: return;
+      case Op::PARAM:
+      case Op::LOCAL:
+      case Op::INDEX:
+      case Op::SINK: return;
       case Op::LOAD:
         for (int l = 0; l < n; l++) {
           auto p = place(u->src(0), l);
@@ -504,8 +545,10 @@ struct KernelEvaluator {
           for (int l = 0; l < value->dtype.lanes; l++) {
             auto p = place(u->src(0), l);
             if (!p) continue;
-            if (p->local) *p->local = at(value)[l];
-            else store_element(p->data, p->index, value->dtype.element(), at(value)[l]);
+            if (p->local)
+              *p->local = at(value)[l];
+            else
+              store_element(p->data, p->index, value->dtype.element(), at(value)[l]);
           }
         });
       case Op::REDUCE: {
@@ -533,7 +576,8 @@ struct KernelEvaluator {
         return;
       }
       case Op::EXTRACT: out[0] = at(u->src(0))[u->arg(0)]; return;
-      case Op::CAST: case Op::BITCAST:
+      case Op::CAST:
+      case Op::BITCAST:
         for (int l = 0; l < n; l++) out[l] = src(0, l);
         return (u->op == Op::CAST ? convert_all : bitcast_all)(out, n, u->src(0)->dtype, u->dtype);
       default: break;
@@ -572,7 +616,10 @@ Value load_element(const void* memory, i64 index, DType dtype) {
     case Scalar::I32: return {.i = read(i32())};
     default: break;
   }
-  u64 bits = dtype.bytes() == 1 ? read(u8()) : dtype.bytes() == 2 ? read(u16()) : dtype.bytes() == 4 ? read(u32()) : read(u64());
+  u64 bits = dtype.bytes() == 1   ? read(u8())
+             : dtype.bytes() == 2 ? read(u16())
+             : dtype.bytes() == 4 ? read(u32())
+                                  : read(u64());
   return dtype.is_float() ? Value{.f = decode_float(bits, dtype)} : Value{.i = wrap_to(i64(bits), dtype)};
 }
 

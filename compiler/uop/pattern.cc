@@ -204,7 +204,8 @@ U RuleList::apply(U u, void* context) const {
     }
     U v = rule.function ? rule.function(m) : build(rule.right, m, u->dtype);
     if (!v || v == u) continue;
-    if (v->ndim != u->ndim && e.arithmetic != Arithmetic::ANY) continue;  // a tensor keeps its shape: x * 0 is not one zero
+    if (v->ndim != u->ndim && e.arithmetic != Arithmetic::ANY)
+      continue;  // a tensor keeps its shape: x * 0 is not one zero
     fired++;
     if (ctx.TRACE == "rules")
       fprintf(stderr, "%s\n", str(rule.file, ":", rule.line, "  ", rule, "   ", u, "  =>  ", v).c_str());

@@ -2,8 +2,9 @@
 // Graphs as text. print() writes one line per node, sources first and the root last, and parse_uops() reads it back:
 //     %2 = ADD f32 (2, 3) %0 %1
 //     %3 = REDUCE_AXIS f32 (2, 1) %2 [ADD, 1]
-// that is: name, op, dtype, shape (tensors with axes only; checked when read), sources, arguments. Arguments are integers except
-// where names say more: the op of a reduction, the kind of a RANGE, the value of a float constant (a NaN as its bits in hex).
+// that is: name, op, dtype, shape (tensors with axes only; checked when read), sources, arguments. Arguments are
+// integers except where names say more: the op of a reduction, the kind of a RANGE, the value of a float constant (a
+// NaN as its bits in hex).
 // `#` starts a comment. print_expression() is for people: one line of infix notation, cut short when it grows long.
 #include <algorithm>
 #include <cmath>
@@ -21,18 +22,25 @@ bool names_kind(Op op, size_t position) { return position == 1 && op == Op::RANG
 void append_arg(std::string& out, U u, size_t i) {
   i64 v = u->arg()[i];
   double f = __builtin_bit_cast(double, v);
-  if (names_op(u->op, i) && v >= 0 && v < int(Op::COUNT)) append(out, Op(v));
-  else if (names_kind(u->op, i) && v >= 0 && v < i64(std::size(range_kinds))) append(out, range_kinds[size_t(v)]);
-  else if (u->op == Op::CONST && u->dtype.is_float() && f != f) append(out, hex(u64(v)));
-  else if (u->op == Op::CONST && u->dtype.is_float()) append(out, f);
-  else append(out, v);
+  if (names_op(u->op, i) && v >= 0 && v < int(Op::COUNT))
+    append(out, Op(v));
+  else if (names_kind(u->op, i) && v >= 0 && v < i64(std::size(range_kinds)))
+    append(out, range_kinds[size_t(v)]);
+  else if (u->op == Op::CONST && u->dtype.is_float() && f != f)
+    append(out, hex(u64(v)));
+  else if (u->op == Op::CONST && u->dtype.is_float())
+    append(out, f);
+  else
+    append(out, v);
 }
 
 // One line of parse_uops' text. A reader moves a cursor and never past the end.
 struct Reader {
   std::string_view text;
   size_t at = 0;
-  void space() { while (at < text.size() && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r')) at++; }
+  void space() {
+    while (at < text.size() && (text[at] == ' ' || text[at] == '\t' || text[at] == '\r')) at++;
+  }
   bool eat(char c) {
     space();
     if (at == text.size() || text[at] != c) return false;
@@ -49,8 +57,10 @@ struct Reader {
     bool is_hex = std::is_integral_v<T> && w.starts_with("0x");
     if (is_hex) w.remove_prefix(2);
     std::from_chars_result r;
-    if constexpr (std::is_integral_v<T>) r = std::from_chars(w.data(), w.data() + w.size(), v, is_hex ? 16 : 10);
-    else r = std::from_chars(w.data(), w.data() + w.size(), v);
+    if constexpr (std::is_integral_v<T>)
+      r = std::from_chars(w.data(), w.data() + w.size(), v, is_hex ? 16 : 10);
+    else
+      r = std::from_chars(w.data(), w.data() + w.size(), v);
     return !w.empty() && r.ec == std::errc() && r.ptr == w.data() + w.size();
   }
 };
@@ -120,7 +130,8 @@ U parse_uops(std::string_view text) {
         i64 v = 0;
         if (!Reader::number(r.word(), v)) throw Error("a shape is a list of integers in parentheses");
         shape.push_back(v);
-        if (!r.eat(',') && !(r.space(), r.at < r.text.size() && r.text[r.at] == ')')) throw Error("the shape does not end");
+        if (!r.eat(',') && !(r.space(), r.at < r.text.size() && r.text[r.at] == ')'))
+          throw Error("the shape does not end");
       }
       while (r.eat('%')) {
         u64 v = 0;
@@ -130,7 +141,8 @@ U parse_uops(std::string_view text) {
       bool has_args = r.eat('[');
       while (has_args && !r.eat(']')) {
         arg.push_back(read_arg(r, *op, *dtype, arg.size()));
-        if (!r.eat(',') && !(r.space(), r.at < r.text.size() && r.text[r.at] == ']')) throw Error("the arguments do not end");
+        if (!r.eat(',') && !(r.space(), r.at < r.text.size() && r.text[r.at] == ']'))
+          throw Error("the arguments do not end");
       }
       r.space();
       if (r.at != r.text.size()) throw Error("\"", r.text.substr(r.at), "\" follows the node");
@@ -154,9 +166,9 @@ struct Infix {
   int level;
 };
 constexpr Infix infix[] = {
-  {Op::OR, " | ", 1},    {Op::XOR, " ^ ", 2},   {Op::AND, " & ", 3},   {Op::CMPEQ, " == ", 4}, {Op::CMPNE, " != ", 4},
-  {Op::CMPLT, " < ", 5}, {Op::SHL, " << ", 6},  {Op::SHR, " >> ", 6},  {Op::ADD, " + ", 7},    {Op::SUB, " - ", 7},
-  {Op::MUL, "*", 8},     {Op::IDIV, " / ", 8},  {Op::MOD, " % ", 8},   {Op::FDIV, " / ", 8},
+    {Op::OR, " | ", 1},    {Op::XOR, " ^ ", 2},  {Op::AND, " & ", 3},  {Op::CMPEQ, " == ", 4}, {Op::CMPNE, " != ", 4},
+    {Op::CMPLT, " < ", 5}, {Op::SHL, " << ", 6}, {Op::SHR, " >> ", 6}, {Op::ADD, " + ", 7},    {Op::SUB, " - ", 7},
+    {Op::MUL, "*", 8},     {Op::IDIV, " / ", 8}, {Op::MOD, " % ", 8},  {Op::FDIV, " / ", 8},
 };
 constexpr int unary_level = 9, most_depth = 40;
 constexpr size_t most_text = 2000;
@@ -257,8 +269,10 @@ std::string print_expression(U u) {
 }
 void append(std::string& out, U u) {
   std::string text;
-  if (u) expression(text, u, 0, 0);
-  else text = "nothing";
+  if (u)
+    expression(text, u, 0, 0);
+  else
+    text = "nothing";
   out += text;
 }
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Bounds of every op, and the identities that hold always. A list is named for the arithmetic it holds in and is fuzzed in it
-// (tests/uop/rules_test.cc): index_rules and divmod_rules where integers never overflow (divmod.cc has sums, division,
-// remainder and comparison), wrapping_rules where they wrap, float_exact_rules bit for bit with NaN, infinities and -0 (any NaN
-// equals any other), float_fast_rules where a user allows what real numbers allow, logic_rules on bool, structure_rules for
-// what does not depend on arithmetic.
+// Bounds of every op, and the identities that hold always. A list is named for the arithmetic it holds in and is fuzzed
+// in it (tests/uop/rules_test.cc): index_rules and divmod_rules where integers never overflow (divmod.cc has sums,
+// division, remainder and comparison), wrapping_rules where they wrap, float_exact_rules bit for bit with NaN,
+// infinities and -0 (any NaN equals any other), float_fast_rules where a user allows what real numbers allow,
+// logic_rules on bool, structure_rules for what does not depend on arithmetic.
 //
-// Contract of every list: a rule keeps dtype and shape, gives nothing rather than the same node, never looks at users, and
-// makes the graph smaller or moves it toward a normal form: constants second and outermost, casts and NOT inward, one
-// movement op where two stood.
+// Contract of every list: a rule keeps dtype and shape, gives nothing rather than the same node, never looks at users,
+// and makes the graph smaller or moves it toward a normal form: constants second and outermost, casts and NOT inward,
+// one movement op where two stood.
 #include <algorithm>
 #include <limits>
 
@@ -25,12 +25,14 @@ Bounds full(DType dtype) {  // u64 and floats: unknown, whatever the value
   if (dtype.is_bool()) return {0, 1};
   int bits = dtype.bits();
   if (!dtype.is_int() || bits == 64) return {least, most};
-  return dtype.is_signed() ? Bounds{-(i64(1) << (bits - 1)), (i64(1) << (bits - 1)) - 1} : Bounds{0, (i64(1) << bits) - 1};
+  return dtype.is_signed() ? Bounds{-(i64(1) << (bits - 1)), (i64(1) << (bits - 1)) - 1}
+                           : Bounds{0, (i64(1) << bits) - 1};
 }
 // Of a result computed exactly: an index saturates (it never overflows), other integers may have wrapped.
 Bounds fit(DType dtype, i128 low, i128 high) {
   Bounds all = full(dtype);
-  if (dtype.scalar == Scalar::IDX) return {i64(std::clamp<i128>(low, least, most)), i64(std::clamp<i128>(high, least, most))};
+  if (dtype.scalar == Scalar::IDX)
+    return {i64(std::clamp<i128>(low, least, most)), i64(std::clamp<i128>(high, least, most))};
   return low < all.min || high > all.max || dtype.scalar == Scalar::U64 ? all : Bounds{i64(low), i64(high)};
 }
 Bounds corners(DType dtype, Bounds a, Bounds b, i128 (*f)(i128, i128)) {
@@ -57,9 +59,20 @@ Bounds bounds_of(Op op, DType dtype, std::span<const U> src, std::span<const i64
     }
     case Op::IOTA: return fit(dtype, 0, arg.empty() ? 0 : std::max<i64>(arg[0] - 1, 0));
     case Op::RANGE: return {0, std::max<i64>(s(0).max - (s(0).max != most), 0)};
-    case Op::RESHAPE: case Op::EXPAND: case Op::PERMUTE: case Op::SHRINK: case Op::FLIP: case Op::WINDOW: case Op::CONTIGUOUS:
-    case Op::DETACH: case Op::COPY: case Op::AFTER: case Op::EXTRACT: return src.empty() ? all : s(0);
-    case Op::PAD: case Op::UNWINDOW: case Op::GATHER: return hull(s(0), {0, 0});
+    case Op::RESHAPE:
+    case Op::EXPAND:
+    case Op::PERMUTE:
+    case Op::SHRINK:
+    case Op::FLIP:
+    case Op::WINDOW:
+    case Op::CONTIGUOUS:
+    case Op::DETACH:
+    case Op::COPY:
+    case Op::AFTER:
+    case Op::EXTRACT: return src.empty() ? all : s(0);
+    case Op::PAD:
+    case Op::UNWINDOW:
+    case Op::GATHER: return hull(s(0), {0, 0});
     case Op::VECTORIZE: {
       if (src.empty()) return all;
       Bounds b = s(0);
@@ -133,8 +146,10 @@ U fold_constants(const Match& m) {
   Value v[3] = {};
   for (int i = 0; i < int(u->nsrc); i++) {
     U s = u->src(i);
-    if (s->dtype.is_float()) v[i].f = s->const_float();
-    else v[i].i = s->const_int();
+    if (s->dtype.is_float())
+      v[i].f = s->const_float();
+    else
+      v[i].i = s->const_int();
   }
   Value r = evaluate_op(u->op, u->dtype, u->src(0)->dtype, v[0], v[1], v[2]);
   return u->dtype.is_float() ? constant_float(u->dtype, r.f) : constant(u->dtype, r.i);
@@ -155,6 +170,7 @@ constexpr auto mask_keeps = [](const Match& m) {  // a is 2^n - 1 and x cannot e
 };
 
 // ---- integers that never overflow; sums, products, quotients and comparisons are in divmod.cc
+// clang-format off
 constexpr Rule index_table[] = {
   {any({Op::ADD, Op::SUB, Op::MUL, Op::IDIV, Op::MOD, Op::MAX, Op::MIN, Op::AND}, a, b), folded},
   {any({Op::OR, Op::XOR, Op::SHL, Op::SHR, Op::CMPLT, Op::CMPEQ, Op::CMPNE}, a, b), folded},
@@ -169,9 +185,13 @@ constexpr Rule index_table[] = {
   {max(max(x, a), b),   max(x, fold(max(a, b)))},
   {min(min(x, a), b),   min(x, fold(min(a, b)))},
 };
+// clang-format on
 
 // ---- integers of a fixed width
-constexpr auto power_of_two = [](const Match& m) { return m[a]->const_int() > 0 && (m[a]->const_int() & (m[a]->const_int() - 1)) == 0; };
+constexpr auto power_of_two = [](const Match& m) {
+  return m[a]->const_int() > 0 && (m[a]->const_int() & (m[a]->const_int() - 1)) == 0;
+};
+// clang-format off
 constexpr Rule wrapping_table[] = {
   {any({Op::ADD, Op::SUB, Op::MUL, Op::IDIV, Op::MOD, Op::MAX, Op::MIN, Op::AND}, a, b), folded},
   {any({Op::OR, Op::XOR, Op::SHL, Op::SHR, Op::CMPLT, Op::CMPEQ, Op::CMPNE}, a, b), folded},
@@ -195,8 +215,8 @@ constexpr Rule wrapping_table[] = {
   {x % 1,               0},
   {x % a,               Pat(x) & fold(a - 1),  power_of_two},
   {x / a,               [](const Match& m) -> U {
-     return power_of_two(m) ? make(Op::SHR, m.root->dtype, {m[x], constant(m.root->dtype, __builtin_ctzll(u64(m[a]->const_int())))})
-                            : nullptr; }},
+     if (!power_of_two(m)) return nullptr;
+     return make(Op::SHR, m.root->dtype, {m[x], constant(m.root->dtype, __builtin_ctzll(u64(m[a]->const_int())))}); }},
   {x & 0,               0},
   {x & -1,              x},
   {x & x,               x},
@@ -221,12 +241,14 @@ constexpr Rule wrapping_table[] = {
   {x != x,              0},
   {any({Op::CMPLT, Op::CMPEQ, Op::CMPNE}, x, y), decided},
 };
+// clang-format on
 
 // ---- floats, bit for bit. Not here, though tempting: x + 0 (-0), x * 0 (NaN, infinity, -0), x - x, x == x, -(x - y).
 constexpr auto reciprocal_is_exact = [](const Match& m) {  // a power of two whose reciprocal the dtype has, too
   double v = m[a]->const_float(), r = 1 / v;
   return v != 0 && (__builtin_bit_cast(u64, v) << 12) == 0 && r == r && r - r == 0 && round_to(r, m[a]->dtype) == r;
 };
+// clang-format off
 constexpr Rule float_exact_table[] = {
   {any({Op::ADD, Op::SUB, Op::MUL, Op::FDIV, Op::POW, Op::MAX, Op::MIN}, a, b), folded},
   {any({Op::CMPLT, Op::CMPEQ, Op::CMPNE}, a, b), folded},
@@ -253,8 +275,10 @@ constexpr Rule float_exact_table[] = {
   {any({Op::TRUNC, Op::FLOOR, Op::ROUND}, any({Op::TRUNC, Op::FLOOR, Op::ROUND}, x).as(y)), y},
   {x < x,               0},
 };
+// clang-format on
 
 // ---- floats as if they were real numbers; not part of symbolic()
+// clang-format off
 constexpr Rule float_fast_table[] = {
   {x + 0,               x},
   {x * 0,               0},
@@ -273,9 +297,11 @@ constexpr Rule float_fast_table[] = {
   {op(Op::EXP2, x) * op(Op::EXP2, y), op(Op::EXP2, x + y)},
   {op(Op::EXP, x) * op(Op::EXP, y), op(Op::EXP, x + y)},
 };
+// clang-format on
 
 // ---- bool. Two comparisons of one value with constants become one, also across a chain of AND.
 constexpr Pat i = x.dtype(IDX);
+// clang-format off
 constexpr Rule conjunction_table[] = {
   {(i < a) & (x < b),   x < fold(min(a, b))},
   {(a < i) & (b < x),   fold(max(a, b)) < x},
@@ -316,18 +342,22 @@ constexpr Rule logic_table[] = {
        if (U both = pairs.apply(make_alu(Op::AND, p, m[z]), nullptr)) return make_alu(Op::AND, rest, both);
      return nullptr; }},
 };
+// clang-format on
 
 // ---- structure
 // Every value of `from` is a value of `to`.
 bool holds_all(DType from, DType to) {
   const DTypeRow &f = from.row(), &t = to.row();
   if (from.is_bool()) return true;
-  auto largest = [](const DTypeRow& r) { return (1 << r.exponent_bits) - (r.specials == Specials::IEEE ? 2 : 1) - r.bias; };
+  auto largest = [](const DTypeRow& r) {
+    return (1 << r.exponent_bits) - (r.specials == Specials::IEEE ? 2 : 1) - r.bias;
+  };
   if (from.is_float())
     return to.is_float() && t.specials == Specials::IEEE && t.mantissa_bits >= f.mantissa_bits &&
            t.bias + t.mantissa_bits >= f.bias + f.mantissa_bits && largest(t) >= largest(f);
   if (to.is_float()) return f.bits - from.is_signed() <= t.mantissa_bits + 1 && f.bits <= t.bias;
-  return to.is_int() && (from.is_signed() ? to.is_signed() && t.bits >= f.bits : t.bits > f.bits || (t.bits == f.bits && to.is_unsigned()));
+  return to.is_int() && (from.is_signed() ? to.is_signed() && t.bits >= f.bits
+                                          : t.bits > f.bits || (t.bits == f.bits && to.is_unsigned()));
 }
 U cast_of_cast(const Match& m) {
   DType from = m[x]->dtype, via = m.root->src(0)->dtype, to = m.root->dtype;
@@ -336,8 +366,10 @@ U cast_of_cast(const Match& m) {
 }
 U fold_cast(const Match& m) {
   Value v;
-  if (m[a]->dtype.is_float()) v.f = m[a]->const_float();
-  else v.i = m[a]->const_int();
+  if (m[a]->dtype.is_float())
+    v.f = m[a]->const_float();
+  else
+    v.i = m[a]->const_int();
   v = convert(v, m[a]->dtype, m.root->dtype);
   return m.root->dtype.is_float() ? constant_float(m.root->dtype, v.f) : constant(m.root->dtype, v.i);
 }
@@ -350,9 +382,12 @@ U idle_movement(const Match& m) {
   if (!std::ranges::equal(u->shape(), s->shape())) return nullptr;
   bool idle = false;
   switch (u->op) {
-    case Op::RESHAPE: case Op::EXPAND: case Op::SHRINK: idle = true; break;
+    case Op::RESHAPE:
+    case Op::EXPAND:
+    case Op::SHRINK: idle = true; break;
     case Op::PERMUTE: idle = std::ranges::is_sorted(arg); break;
-    case Op::PAD: case Op::FLIP: idle = std::ranges::all_of(arg, [](i64 v) { return v == 0; }); break;
+    case Op::PAD:
+    case Op::FLIP: idle = std::ranges::all_of(arg, [](i64 v) { return v == 0; }); break;
     default: break;
   }
   return idle ? s : nullptr;
@@ -364,7 +399,8 @@ U joined_movement(const Match& m) {
   std::span<const i64> p = u->arg(), q = inner->arg();
   std::vector<i64> arg(p.begin(), p.end());
   switch (u->op) {
-    case Op::RESHAPE: case Op::EXPAND: break;
+    case Op::RESHAPE:
+    case Op::EXPAND: break;
     case Op::PERMUTE:
       for (i64& axis : arg) axis = q[size_t(axis)];
       break;
@@ -438,12 +474,18 @@ constexpr auto keeps_shape = [](const Match& m) {
   return true;
 };
 
+constexpr Pat moved = any({Op::RESHAPE, Op::EXPAND, Op::PERMUTE, Op::PAD, Op::SHRINK, Op::FLIP}, x);
+constexpr auto through_integers = [](const Match& m) {  // a float in between may quiet a NaN
+  return m.root->src(0)->dtype.is_int();
+};
+
+// clang-format off
 constexpr Rule structure_table[] = {
   {cast(a),             [](const Match& m) -> U { return fold_cast(m); }},
   {cast(x),             [](const Match& m) -> U { return m[x]->dtype == m.root->dtype ? m[x] : nullptr; }},
   {cast(cast(x)),       [](const Match& m) { return cast_of_cast(m); }},
   {op(Op::BITCAST, x),  [](const Match& m) -> U { return m[x]->dtype == m.root->dtype ? m[x] : nullptr; }},
-  {op(Op::BITCAST, op(Op::BITCAST, x)), op(Op::BITCAST, x), [](const Match& m) { return m.root->src(0)->dtype.is_int(); }},  // a float may quiet a NaN
+  {op(Op::BITCAST, op(Op::BITCAST, x)), op(Op::BITCAST, x), through_integers},
   {where(x, y, y),      Pat(y),                keeps_shape},
   {where(1, y, z),      Pat(y),                keeps_shape},
   {where(0, z, y),      Pat(y),                keeps_shape},
@@ -451,8 +493,8 @@ constexpr Rule structure_table[] = {
   {where(x, where(x, y, z), w), where(x, y, w),             keeps_shape},
   {where(x, y, where(x, z, w)), where(x, y, w),             keeps_shape},
   {where(x, where(y, z, w), w), where(op(Op::AND, x, y), z, w), keeps_shape},
-  {any({Op::RESHAPE, Op::EXPAND, Op::PERMUTE, Op::PAD, Op::SHRINK, Op::FLIP}, x), [](const Match& m) { return idle_movement(m); }},
-  {any({Op::RESHAPE, Op::EXPAND, Op::PERMUTE, Op::PAD, Op::SHRINK, Op::FLIP}, x), [](const Match& m) { return joined_movement(m); }},
+  {moved,               [](const Match& m) { return idle_movement(m); }},
+  {moved,               [](const Match& m) { return joined_movement(m); }},
   {op(Op::SHRINK, op(Op::PAD, x)), [](const Match& m) { return shrink_of_pad(m); }},
   {op(Op::CONTIGUOUS, op(Op::CONTIGUOUS, x).as(y)), y},
   {op(Op::DETACH, op(Op::DETACH, x).as(y)), y},
@@ -466,6 +508,7 @@ constexpr Rule structure_table[] = {
   {op(Op::INDEX, x, y, 1), [](const Match& m) -> U { return make(Op::INDEX, m.root->dtype, {m[x], m[y]}); }},
   {op(Op::LOAD, op(Op::INDEX, x, y, 0)), 0},
 };
+// clang-format on
 
 }  // namespace
 
@@ -478,7 +521,7 @@ const RuleSpan logic_rules{"logic_rules", Arithmetic::LOGICAL, logic_table};
 const RuleSpan structure_rules{"structure_rules", Arithmetic::ANY, structure_table};
 
 const RuleList& symbolic() {
-  static const RuleList list{structure_rules, index_rules, divmod_rules,     wrapping_rules,
+  static const RuleList list{structure_rules,   index_rules,       divmod_rules, wrapping_rules,
                              float_exact_rules, conjunction_rules, logic_rules};
   return list;
 }

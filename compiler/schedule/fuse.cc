@@ -18,9 +18,10 @@ namespace {
 struct Value {
   U node = nullptr;
   i64 memory = -1;
-  int kernel = -1;       // that writes it; -1: an input
-  int overwritten = -1;  // the value that follows in the same memory
-  int previous = -1;     // the value it overwrites
+  int kernel = -1;        // that writes it; -1: an input
+  int overwritten = -1;   // the value that follows in the same memory
+  int previous = -1;      // the value it overwrites
+  bool boundary = false;  // CONTIGUOUS asked for it: readers load it
 };
 struct Place {         // one memory
   U buffer = nullptr;  // nullptr: internal
@@ -122,6 +123,10 @@ void Scheduler::keep_assign(U u) {
   U buffer = assigned_buffer(u), before = u->src(0);
   while (before->op == Op::AFTER) before = before->src(0);
   keep(buffer);
+  if (!u->src(1)->elements()) {  // nothing changes
+    in_memory_[u] = InMemory(*in_memory_.find(before));
+    return;
+  }
   int old = int(in_memory_.find(before)->number), now = add_value(u, *place_of_buffer_.find(buffer));
   if (values_[size_t(old)].overwritten >= 0)
     throw Error("assign: two assignments of buffer ", buffer->arg(0), " of shape ", buffer->shape(),
@@ -552,7 +557,8 @@ bool Scheduler::merge(int j_number, int k_number) {
     int v = value_of(load);
     for (U store : j.stores)
       if (value_of(store) == v) {
-        if (load->src(0)->nsrc == 3 || load->src(0)->src(1) != store->src(0)->src(1)) return false;
+        if (values_[size_t(v)].boundary || load->src(0)->nsrc == 3 || load->src(0)->src(1) != store->src(0)->src(1))
+          return false;
         forwarded[load] = store->src(1);
       }
     bool large = !j.reduce_ranges.empty() || load->src(0)->src(0)->arg(1) >= iterations;
@@ -770,7 +776,10 @@ Schedule Scheduler::run(std::span<const U> given, const std::function<U(U)>& new
   }
   for (U u : order_) {
     if (u->op == Op::COPY) keep(u);
-    if ((u->op == Op::COPY || u->op == Op::CONTIGUOUS) && !in_memory(same_memory(u->src(0)))) keep(u->src(0));
+    if ((u->op == Op::COPY || u->op == Op::CONTIGUOUS) && !in_memory(same_memory(u->src(0)))) {
+      keep(u->src(0));
+      values_.back().boundary = u->op == Op::CONTIGUOUS;
+    }
     if (u->op == Op::COPY) keep(u->src(0));
   }
   choose();

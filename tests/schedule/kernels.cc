@@ -141,6 +141,16 @@ TEST(Plan, LivesThatOverlapDoNotShare) {
   EXPECT_EQ(s.plan_bytes, 2 * 64 * 64 * 4);
   for (auto& b : s.internals) EXPECT_EQ(b.offset % 64, 0);
 }
+TEST(Kernels, ContiguousIsABoundary) {
+  U x = buffer({16});
+  for (int i = 0; i < 20; i++) x = contiguous(add(x, number(1)));
+  EXPECT_EQ(count({x}), 20u);
+}
+TEST(Assign, OfNothingKeepsTheOrder) {
+  U a = buffer({8});
+  U once = assign(a, add(a, number(1))), same = assign(once, shrink(a, {3, 3}), {2, 2});
+  run_and_compare({mul(same, number(2)), same});
+}
 TEST(Assign, InPlace) {
   U a = buffer({8}), b = buffer({8});
   EXPECT_EQ(count({assign(a, add(a, b))}), 1u);

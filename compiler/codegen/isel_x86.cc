@@ -327,8 +327,18 @@ class Selector {
     return d && *d;
   }
 
+  // An offset plus a constant that fits an instruction's displacement is never computed by itself.
+  static bool is_displacement(U u) {
+    return u->op == Op::ADD && u->dtype.scalar == Scalar::IDX && u->src(1)->is_const() &&
+           std::abs(u->src(1)->arg(0)) < i64(1) << 27;
+  }
   void count_uses() {
     for (const Line& line : linear_.lines) {
+      if (line.kind == Line::NODE || line.kind == Line::UPDATE)
+        for (U s : line.u->src()) {
+          if (s->op != Op::INDEX) needed_[s] = true;
+          else if (s->nsrc > 2) needed_[s->src(2)] = needed_[s->src(1)] = true;
+        }
       if (line.kind == Line::UPDATE) {
         uses_[line.u->src(0)]++;
         mark_update(line.u);
@@ -372,6 +382,7 @@ class Selector {
     return at && *at == *d;
   }
   void node(U u) {
+    if (is_displacement(u) && !needed_.contains(u)) return;
     if (u->op == Op::REDUCE) {
       if (u->arg(1) >= 0) define(u, *accumulators_.find(u));
       return;
@@ -613,6 +624,8 @@ class Selector {
         if (i < 8 && m.at[i]) {
           if (int(i) == e.target) {
             cost += 1;  // its source is overwritten: a copy
+            Operand *acc = accumulator_of_.find(u), *source = registers_.find(m.at[i]);
+            if (acc) cost += source && *source == *acc ? -4 : 4;  // an accumulator stays where it is
             ok = !(m.at[i]->dtype.lanes > 1 && m.at[i]->dtype.is_bool());
           } else {
             ok = operand_for(m.at[i], specs[i], o, cost, false);
@@ -1344,7 +1357,7 @@ class Selector {
   UMap<Operand> registers_, accumulators_, acc_registers_, accumulator_of_;
   UMap<int> uses_;
   UMap<U> last_user_;
-  UMap<bool> deferred_;
+  UMap<bool> deferred_, needed_;
   std::vector<U> stored_;
   std::vector<int> loop_labels_;
   std::vector<u32> merged_;

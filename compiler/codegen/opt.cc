@@ -119,25 +119,34 @@ int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_b
   return vector_bits / widest;
 }
 
+// Ranges whose every iteration runs what depends on `deps`: inside a reduction, all loops around it too.
+u64 executed(const Shape& s, u64 deps) {
+  u64 loops = 0, reduces = 0;
+  for (U r : s.loops) loops |= s.bit(r);
+  for (U r : s.reduces) reduces |= s.bit(r);
+  return deps & reduces ? deps | loops : deps;
+}
+
 // Cost of one pass with `range` as `lanes` lanes, in scalar-or-vector instructions.
 double pass_cost(const Shape& s, const std::vector<U>& order, U range, int lanes) {
   u64 bit = range ? s.bit(range) : 0;
   double cost = 0;
   double shrink = range ? double((bound(range) + lanes - 1) / lanes) / double(bound(range)) : 1;
   for (const Access& a : s.accesses) {
-    double n = trips(s, a.deps);
+    u64 runs = executed(s, a.deps);
+    double n = trips(s, runs) * (runs & bit ? shrink : 1);
     if (!(a.deps & bit)) {
-      cost += n;
+      cost += n * 0.5;  // a repeated scalar, often an operand of the instruction that uses it
       continue;
     }
     std::optional<i64> step = stride(s, a.index, range);
     double each = step && *step == 1 ? 1 : step && *step == 0 ? 0.5 : 2.0 * lanes;
     if (step && *step == 0 && a.store) each = 2.0 * lanes;
-    cost += n * shrink * each;
+    cost += n * each;
   }
   for (U u : order) {
     if (!has(u->op, ALU) || u->dtype.scalar == Scalar::IDX) continue;
-    u64 d = *s.deps.find(u);
+    u64 d = executed(s, *s.deps.find(u));
     cost += trips(s, d) * (d & bit ? shrink : 1);
   }
   if (range && range->range_kind() == RangeKind::REDUCE)  // the horizontal combination at the end

@@ -69,9 +69,18 @@ std::string kernel_name(U sink) {
 }
 
 void set_source(U u, const char* file, int line) { source_lines[u] = {file, line}; }
-std::string source_of(U u) {
-  const SourceLine* s = source_lines.find(u);
-  return s ? str(s->file, ":", s->line) : "";
+void copy_source(U to, U from) {
+  if (const SourceLine* s = source_lines.find(from); s && !source_lines.contains(to)) {
+    SourceLine line = *s;  // the table may move
+    source_lines[to] = line;
+  }
+}
+std::string source_of(U u) {  // the nearest line below, for what stands for its source: movement, casts, stores
+  for (int steps = 0; u && steps < 32; steps++) {
+    if (const SourceLine* s = source_lines.find(u)) return str(s->file, ":", s->line);
+    u = u->nsrc ? u->src(u->op == Op::ASSIGN) : nullptr;
+  }
+  return "";
 }
 
 std::string print(const Schedule& schedule) {

@@ -63,6 +63,7 @@ class Backward {
     for (size_t i = order_.size(); i--;) {
       U u = order_[i], *g = gradient.find(u);
       if (!g || !wanted.contains(u) || stop.contains(u)) continue;
+      now_ = u;
       if (has(u->op, ALU) && u->op != Op::CAST)
         elementwise(u, *g);
       else
@@ -73,6 +74,7 @@ class Backward {
 
  private:
   std::span<const U> order_;
+  U now_ = nullptr;  // whose sources receive; a gradient is named by the line of what it is the gradient of
 
   // `g` stands for every element of a node of this shape
   static U whole(U g, std::span<const i64> shape) { return lazy::expand(g, shape); }
@@ -86,8 +88,10 @@ class Backward {
       for (int i = 0; i < at->ndim; i++) axes.push_back(i);
       g = lazy::reshape(lazy::reduce(whole(g, at->shape()), Op::ADD, axes), {});
     }
+    copy_source(g, now_);
     U& sum = gradient[source];
-    sum = sum ? make_alu(Op::ADD, sum, g) : g;
+    if (sum) copy_source(g = make_alu(Op::ADD, sum, g), now_);
+    sum = g;
   }
   void elementwise(U u, U g) {
     for (const GradRule& rule : rules) {
@@ -220,8 +224,7 @@ U upstream_of(const Tensor& value, const Tensor& upstream) {
 
 }  // namespace
 
-std::vector<Tensor> gradient(const Tensor& value, std::span<const Tensor> targets, const Tensor& upstream, At at) {
-  Here here(at);
+std::vector<Tensor> gradient(const Tensor& value, std::span<const Tensor> targets, const Tensor& upstream, At) {
   std::vector<U> nodes;
   for (const Tensor& t : targets) {
     if (!t.is_float())
@@ -235,8 +238,7 @@ std::vector<Tensor> gradient(const Tensor& value, std::span<const Tensor> target
 }
 
 void Tensor::backward(At at) const { backward({}, at); }
-void Tensor::backward(const Tensor& upstream, At at) const {
-  Here here(at);
+void Tensor::backward(const Tensor& upstream, At) const {  // named by the lines of what is derived, not by this one
   std::vector<TensorState*> leaves;
   std::vector<U> nodes;
   for (TensorState* s = TensorState::first_leaf; s; s = s->next) leaves.push_back(s), nodes.push_back(*s->uop);

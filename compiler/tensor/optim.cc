@@ -23,7 +23,8 @@ std::vector<Tensor>& Optimizer::add_states(std::string name) {
 void Optimizer::zero_grad() {
   for (Tensor& p : parameters_) p.zero_grad();
 }
-std::vector<Tensor> Optimizer::assignments() {
+std::vector<Tensor> Optimizer::assignments(At at) {
+  Here here(at);
   if (std::ranges::none_of(parameters_, [](const Tensor& p) { return p.grad().defined(); }))
     throw Error("step of an optimiser: none of its ", parameters_.size(),
                 " parameters has a gradient; call backward() before");
@@ -37,8 +38,8 @@ std::vector<Tensor> Optimizer::assignments() {
   }
   return out;
 }
-void Optimizer::step(std::span<const Tensor> also) {
-  std::vector<Tensor> all = assignments();
+void Optimizer::step(std::span<const Tensor> also, At at) {
+  std::vector<Tensor> all = assignments(at);
   all.insert(all.end(), also.begin(), also.end());
   realize(std::span<const Tensor>(all));
 }

@@ -16,11 +16,14 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   void zero_grad();
-  void step(std::span<const Tensor> also = {});
-  void step(std::initializer_list<Tensor> also) { step(std::span(also.begin(), also.size())); }
-  std::vector<Tensor> assignments();  // what step() realises, for several optimisers in one schedule
-  nn::StateDict state_dict() const;   // lr and state: "lr", "momentum.0", …; load with nn::load_state_dict
-  Tensor lr;                          // F32 (); optimizer.lr.assign(1e-4)
+  void step(std::span<const Tensor> also = {}, At at = At::current());
+  void step(std::initializer_list<Tensor> also, At at = At::current()) {
+    step(std::span(also.begin(), also.size()), at);
+  }
+  std::vector<Tensor> assignments(
+      At at = At::current());        // what step() realises, for several optimisers in one schedule
+  nn::StateDict state_dict() const;  // lr and state: "lr", "momentum.0", …; load with nn::load_state_dict
+  Tensor lr;                         // F32 (); optimizer.lr.assign(1e-4)
 
  protected:
   Optimizer(std::vector<Tensor> parameters, double lr);

@@ -267,6 +267,8 @@ TEST(Memory, sources_name_the_users_line) {
   i64 line = __LINE__ - 1;
   EXPECT_EQ(source_of(y.uop()), str("tests/tensor/math.cc:", line));
   EXPECT_EQ(source_of(y.uop()->src(0)), str("tests/tensor/math.cc:", line));
+  Tensor d = gradient(y.sum(), {x})[0];  // named by the line it is the gradient of
+  EXPECT_EQ(source_of(d.uop()), str("tests/tensor/math.cc:", line));
 }
 
 }  // namespace

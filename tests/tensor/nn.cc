@@ -197,11 +197,10 @@ TEST(Captured, refuses_what_it_did_not_record) {
   for (float v : {1.f, 2.f, 3.f, 4.f}) EXPECT_EQ(twice({tensor({v})})[0].item(), 2 * v);
   EXPECT_NE(error_of([&] { twice({tensor({1.f, 2.f})}); }), "no error");
   EXPECT_NE(error_of([&] { twice({tensor({1})}); }), "no error");
-  EXPECT_EQ(error_of([&] { twice({tensor({1.f}) * 3}); }),
-            "captured step: input 0, f32 (1), is not in memory; realize() it first");
+  EXPECT_EQ(
+      error_of([&] { twice({tensor({1.f}) * 3}); }).find("input 0 of the captured step is not in memory: f32 (1)"), 0u);
   Captured reads([](std::span<const Tensor> in) { return std::vector{in[0] * in[0].item()}; });
-  reads({tensor({1.f})});
-  EXPECT_NE(error_of([&] { reads({tensor({1.f})}); }), "no error");
+  EXPECT_NE(error_of([&] { reads({tensor({1.f})}); }).find("are read inside a captured step"), std::string::npos);
 }
 
 }  // namespace

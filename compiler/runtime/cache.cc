@@ -98,6 +98,8 @@ struct Statement {
   int step() { return s ? sqlite3_step(s) : SQLITE_ERROR; }
 };
 
+void close_at_exit();
+
 struct Disk {
   std::mutex mutex;
   sqlite3* db = nullptr;
@@ -127,6 +129,7 @@ struct Disk {
     }
     if (wanted != path) sqlite3_close(std::exchange(db, nullptr)), path = wanted, broken = false;
     if (db || broken) return db;
+    close_at_exit();
     if (!build_hash()) return give_up("this program was linked without a build id"), false;
     if (sqlite3_open_v2(path.c_str(), &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, nullptr) !=
         SQLITE_OK)
@@ -179,6 +182,18 @@ struct Disk {
 Disk& disk() {
   static Disk* d = new Disk;
   return *d;
+}
+
+// With the last connection closed, what the log beside the file holds goes into the file.
+void close_cache() {
+  Disk& d = disk();
+  std::lock_guard lock(d.mutex);
+  d.write();
+  sqlite3_close(std::exchange(d.db, nullptr));
+}
+void close_at_exit() {
+  static const int registered = std::atexit(close_cache);
+  (void)registered;
 }
 
 }  // namespace
@@ -248,8 +263,7 @@ void store_program(u64 key, const Program& p) {
   Disk& d = disk();
   std::lock_guard lock(d.mutex);
   if (d.broken) return;
-  static const bool at_exit = !std::atexit(sync_cache);
-  (void)at_exit;
+  close_at_exit();
   d.pending[key] = encode_program(p, key);
   if (d.pending.size() >= write_after) d.write();
 }

@@ -68,7 +68,7 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
   }
   i64 start = now_ns();
   // Opening the file costs as much as compiling a small kernel or two: a process that needs no more never opens it.
-  constexpr size_t nodes_worth_opening = 600;
+  constexpr size_t nodes_worth_opening = 100;
   static std::atomic<size_t> nodes{0};
   for (const Job& j : jobs) nodes += toposort(j.kernel->sink).size();
   bool on_disk = ctx.CACHE == 1 && nodes > nodes_worth_opening;

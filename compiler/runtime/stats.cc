@@ -51,7 +51,7 @@ const Roof& roof(int number) {
     Roof r;
     // Two FMA units per core, each a vector of floats wide and two operations per lane.
     r.flops_per_ns = cycles_per_ns() * threads * 2 * 2 * (info.arch == "avx512" ? 16 : 8);
-    constexpr i64 bytes = 96 << 20;
+    constexpr i64 bytes = 64 << 20;
     BufferRef block = device(number).alloc(bytes);
     const u64* words = static_cast<const u64*>(block->host);
     std::memset(block->host, 1, bytes);

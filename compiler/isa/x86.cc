@@ -143,10 +143,19 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
       if (o.vector_index)
         return o.index != no_register && o.index_bits == s.bits &&
                (o.index < (extended_registers(r) ? 32u : 16u) || (allow_virtual && o.index >= first_virtual));
+      if (r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE))
+        return o.index != no_register;
       if (o.cls == RegClass::POINTER) return o.index == no_register;
       return o.index == no_register || o.index < 16 || o.index >= first_virtual;  // index 4 is none: riz in the text
     }
-    case Operand::IMM: return s.imm_bits && fits_immediate(s, o.imm);
+    case Operand::IMM: {
+      if (!s.imm_bits) return false;
+      bool byte_operation = s.imm_bits == 8 && (r.spec[0].bits == 8 || r.spec[0].mem_bits == 8) && !s.pc_relative;
+      if (s.fixed < 0 && (byte_operation || (s.imm_bits == 16 && !s.pc_relative)) && o.imm >= 0 &&
+          o.imm >> s.imm_bits == 0)
+        return true;
+      return fits_immediate(s, o.imm);
+    }
     default: return false;
   }
 }
@@ -200,12 +209,15 @@ static bool encode(const Instruction& in, Bytes& out) {
   u32 reg_field = r.modrm_kind == SLASH_DIGIT ? r.modrm : 0, vvvv = 0, opcode_reg = 0, is4 = 0;
   const Operand *rm = nullptr, *memory = nullptr;
   const OperandSpec* rm_spec = nullptr;
-  bool force_rex = false, high = false;
+  bool force_rex = false, high = false, string_destination = false;
   for (int i = 0; i < in.n; i++) {
     const Operand& o = in.op[i];
     if (o.kind == Operand::REG && o.cls == RegClass::SCALAR && o.bits == 8 && r.spec[i].fixed < 0)
       (o.reg >= high_byte ? high : force_rex) |= o.reg >= 4;
-    if (o.kind == Operand::MEM) memory = &o;
+    if (o.kind == Operand::MEM) {
+      memory = &o;
+      string_destination = r.spec[i].place == NOWHERE && r.spec[i].fixed == 7;  // always es:[rdi]
+    }
     u32 n = o.reg >= high_byte ? o.reg - high_byte : o.reg;
     switch (r.spec[i].place) {
       case MODRM_REG: reg_field = n; break;
@@ -216,6 +228,9 @@ static bool encode(const Instruction& in, Bytes& out) {
       default: break;
     }
   }
+  if (r.flags & NEEDS_REX2) return false;  // REX2 is decoded only
+  if (r.map == 0 && r.opcode == 0x90 && r.size == O32 && r.specs && !opcode_reg)
+    return false;  // nop would not clear the upper half
   u32 rm_reg = rm && rm->kind == Operand::REG ? (rm->reg >= high_byte ? rm->reg - high_byte : rm->reg) : 0;
   bool is_memory = rm && rm->kind == Operand::MEM;
   u32 base = is_memory && rm->reg != no_register && rm->cls != RegClass::POINTER ? rm->reg : 0;
@@ -235,7 +250,7 @@ static bool encode(const Instruction& in, Bytes& out) {
   if (in.prefixes & ADDR32) out.push_back(0x67);
   if (r.flags & ADDRESS32) out.push_back(0x67);
   if (r.flags & AFTER_REX) out.push_back(0x40);
-  if (memory && memory->segment) out.push_back(segment_byte[memory->segment - 1]);
+  if (memory && memory->segment && !string_destination) out.push_back(segment_byte[memory->segment - 1]);
   if (memory && memory->address_bits == 32) out.push_back(0x67);
   switch (r.scheme) {
     case LEGACY:
@@ -376,6 +391,8 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
     if (r.modrm_kind == SLASH_DIGIT && (modrm >> 3 & 7) != r.modrm) return 0;
     if (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT) {
       if (memory ? !accepts_memory(r, has_rm) : !accepts_register(r)) return 0;
+      bool tile = r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE);
+      if (tile && memory && (modrm & 7) != 4) return 0;  // SIB is a must
     }
   }
   if (p.scheme == NOW3D) return 1;
@@ -383,6 +400,10 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
     int s = 1, repeat = p.map == 0 || !p.mandatory ? p.rep : p.mandatory == 1 ? 0 : p.mandatory;
     bool data16 = p.data16, data16_counts = p.mandatory == 1 || (!p.mandatory && p.data16);
     if (bool(r.flags & AFTER_REX) != p.rex && (r.flags & AFTER_REX || is_prefix_row(r))) return 0;
+    if (r.flags & NEEDS_REX2) {
+      if (!p.rex2) return 0;
+      s += 4;
+    }
     if (r.flags & ADDRESS32) {
       if (!p.address32) return 0;
       s += 2;
@@ -503,9 +524,9 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   } else if (c == 0x62) {
     u8 q = next(), s = next(), t = next();
     p.scheme = EVEX;
-    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.R4 = !(q >> 4 & 1), p.map = q & 15;
+    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.R4 = !(q >> 4 & 1), p.map = q & 7;
+    p.B4 = q >> 3 & 1, p.X4 = !(s >> 2 & 1);
     p.W = s >> 7, p.vvvv = ~u32(s >> 3) & 15, p.prefix = s & 3;
-    if (!(s & 4)) return 0;
     p.z = t >> 7, p.length = t >> 5 & 3, p.b = t >> 4 & 1, p.V4 = !(t >> 3 & 1), p.aaa = t & 7;
     opcode = next();
   } else if (c == 0xD5) {
@@ -556,7 +577,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     }
     if (s > best_score) best = &r, best_score = s;
   }
-  if (!best) return 0;
+  if (!best || (p.scheme == EVEX && p.X4 && modrm >= 0xC0)) return 0;
   const Inst& r = *best;
   out = Instruction{};
   out.row = &r;
@@ -609,7 +630,10 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     switch (s.place) {
       case MODRM_REG: n = u32((modrm >> 3 & 7) | p.R << 3 | (s.cls != RegClass::PREDICATE ? p.R4 << 4 : 0)); break;
       case MODRM_RM:
-        n = u32((modrm & 7) | p.B << 3 | (p.scheme == EVEX && s.cls == RegClass::VECTOR ? p.X << 4 : p.B4 << 4));
+        n = u32((modrm & 7) | p.B << 3 |
+                (s.cls == RegClass::VECTOR   ? (p.scheme == EVEX ? p.X : p.B4) << 4
+                 : s.cls == RegClass::SCALAR ? p.B4 << 4
+                                             : 0));
         break;
       case VVVV: n = p.vvvv | (p.scheme == EVEX ? u32(p.V4) << 4 : 0); break;
       case OPCODE: n = u32((opcode & 7) | p.B << 3 | p.B4 << 4); break;
@@ -754,7 +778,7 @@ const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand>
   const Inst* found = nullptr;
   for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) {
     const Inst& r = row_at(i);
-    if ((r.features & ~features) || !fits(r, operands, true)) continue;
+    if ((r.features & ~features) || r.flags & DECODE_ONLY || !fits(r, operands, true)) continue;
     if (r.scheme != EVEX) return &r;
     if (!found) found = &r;
   }
@@ -985,6 +1009,7 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
     const Inst& r = row_at(i);
     if (((r.flags & EXPLICIT_VEX) && !want_vex) || ((r.flags & EXPLICIT_EVEX) && !want_evex)) continue;
     if ((want_vex && r.scheme != VEX) || (want_evex && r.scheme != EVEX)) continue;
+    if (r.flags & DECODE_ONLY) continue;
     in.row = &r;
     bytes.clear();
     if (!encode(in, bytes)) continue;
@@ -996,6 +1021,14 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
     best = bytes;
   }
   if (!row) return error = str("no form of ", name, " takes these operands: \"", line, "\""), false;
+  // A source above 7 in ModRM.rm costs a third VEX byte that it would not cost in VEX.vvvv.
+  bool symmetric = row->flags & COMMUTES && row->scheme == VEX && row->w != 1 && row->map == 1;
+  if (in.n > 3)
+    symmetric &= ((in.op[3].imm + 1) & 3) < 2;  // so are predicates 0 3 4 7 modulo 8
+  else if (row->specs > row->shown)
+    symmetric &= ((row->spec[row->shown].fixed + 1) & 3) < 2;  // in the name
+  if (symmetric && in.op[2].kind == Operand::REG && in.op[2].reg >= 8 && in.op[1].reg < 8)
+    std::swap(in.op[1], in.op[2]);
   in.row = row;
   for (int i = 0; i < in.n; i++)
     if (in.op[i].kind == Operand::MEM && !in.op[i].bits)

@@ -17,8 +17,8 @@
 //   an extension; fixed; with a register in it asm                               understood by the assembler, never
 //   shown by the disassembler
 // operands: [+|=|-] kind size decorations, comma separated, in the order of the text. The first is written and the
-// others are read; + is read and written, = written, - read. Kinds are those of the manual's opcode map where it has
-// one:
+// others are read; + is read and written, = written, - read; ~ may change places with the next. Kinds are those of the
+// manual's opcode map where it has one:
 //   general  G ModRM.reg  E ModRM.rm or memory  R ModRM.rm  B VEX.vvvv  Z opcode   a8 c8 dv …: that register
 //   vector   V ModRM.reg  W ModRM.rm or memory  U ModRM.rm  H VEX.vvvv  L immediate[7:4]   x0: xmm0
 //   mask     KG KE KR KB  as G E R B, KP a pair in ModRM.reg     MMX  P Q N as V W U        S C D segment, control,
@@ -52,7 +52,10 @@ enum Flags : u16 {
   READS = 128,
   WRITES = 256,
   ADDRESS32 = 512,
-  AFTER_REX = 1024
+  AFTER_REX = 1024,
+  COMMUTES = 2048,
+  DECODE_ONLY = 4096,
+  NEEDS_REX2 = 8192
 };
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
@@ -162,6 +165,10 @@ struct Row {
         sizes[0] = D64;
       else if (t == "a32")
         i.flags |= ADDRESS32;
+      else if (t == "dis")
+        i.flags |= DECODE_ONLY;
+      else if (t == "rex2")
+        i.flags |= NEEDS_REX2 | DECODE_ONLY;
       else if (t == "rex")
         i.flags |= AFTER_REX;
       else if (t == "asm")
@@ -376,6 +383,7 @@ struct Row {
         throw "unknown implicit register";
     } else {
       s.access = i.shown ? OperandSpec::READ : OperandSpec::WRITE;
+      if (t[0] == '~') i.flags |= COMMUTES, t.remove_prefix(1);
       if (t[0] == '+')
         s.access = OperandSpec::READ_WRITE, t.remove_prefix(1);
       else if (t[0] == '=')

@@ -161,6 +161,7 @@ check:          ## what every change must pass; the last line counts. ONLY="sour
 check-long:     ## every promise at full size: check, the long tests, all acceptance rows
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory ulp fuzz N=100000
+	@for t in $(TESTS:%=$B/test_%); do $$t --gtest_also_run_disabled_tests --gtest_filter='*DISABLED_Long*' || exit 1; done
 	@$(MAKE) --no-print-directory accept
 accept:         ## a table: each promise, what was measured, the verdict
 	@tools/install/setup.sh check

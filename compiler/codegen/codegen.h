@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// From one kernel (SINK of STOREs over RANGEs) to machine code for one target. Sections are named for their files, and stand in
-// the order in which compile() runs them: this header is the compiler's table of contents.
+// From one kernel (SINK of STOREs over RANGEs) to machine code for one target. Sections are named for their files, and
+// stand in the order in which compile() runs them: this header is the compiler's table of contents.
 #pragma once
 #include "compiler/isa/isa.h"
 #include "compiler/uop/uop.h"
@@ -8,10 +8,10 @@
 namespace ingot {
 
 struct Target {
-  std::string isa;       // "x86"
-  std::string arch;      // "avx512", "avx2"
-  u64 features = 0;      // isa::x86::Feature …
-  int threads = 1;       // width of the outermost level, for the heuristics
+  std::string isa;   // "x86"
+  std::string arch;  // "avx512", "avx2"
+  u64 features = 0;  // isa::x86::Feature …
+  int threads = 1;   // width of the outermost level, for the heuristics
 };
 struct Param {
   DType dtype;
@@ -22,78 +22,84 @@ struct Param {
 // the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none).
 struct Program {
   std::string name, source, isa, arch;
-  std::vector<u8> code;       // instructions, then literals
+  std::vector<u8> code;  // instructions, then literals
   std::vector<Param> params;
-  i64 code_bytes = 0;         // of the instructions
-  i64 extent = 1;             // bound of the THREAD range; pieces of it may run at the same time
-  i64 operations = 0;         // arithmetic operations, an FMA counted as 2
-  i64 bytes = 0;              // unique bytes read and written (buffer sizes touched)
-  i64 estimate_ns = 0;        // the cost model's time on one thread
-  i64 accesses = 0, accesses_proven = 0;  // loads and stores: all, and proven in bounds without a guard
-  std::string moves;          // the moves chosen, as text (DEBUG=3)
+  i64 code_bytes = 0;                              // of the instructions
+  i64 extent = 1;                                  // bound of the THREAD range; pieces of it may run at the same time
+  i64 operations = 0;                              // arithmetic operations, an FMA counted as 2
+  i64 bytes = 0;                                   // unique bytes read and written (buffer sizes touched)
+  i64 estimate_ns = 0;                             // the cost model's time on one thread
+  i64 accesses = 0, accesses_proven = 0;           // loads and stores: all, and proven in bounds without a guard
+  std::string moves;                               // the moves chosen, as text (DEBUG=3)
   std::vector<std::pair<u32, std::string>> notes;  // code offset → annotation for DEBUG=4
 };
 
-// ---- compile.cc ------------------------------------------------------------------------------------------------------
+// ---- compile.cc
+// ------------------------------------------------------------------------------------------------------
 Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
 std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
 
-// ---- decomp.cc: ops that targets lack, from ops that they have -------------------------------------------------------
-// What a target computes itself: a bit per elementwise op and dtype (of the first source for comparisons and CAST, else of the
-// result), for one lane and for vectors. native_ops() derives it from rows; isel must cover every bit, and only those:
-// decompose() leaves nothing else. Always native: CONST (but none of a float narrower than F32), BITCAST between equal sizes, and
-// AND OR XOR of bool. One MUL of U64 stays where a vector unit has none: fits_u32() holds for both sources (x86: vpmuludq).
+// ---- decomp.cc: ops that targets lack, from ops that they have
+// ------------------------------------------------------- What a target computes itself: a bit per elementwise op and
+// dtype (of the first source for comparisons and CAST, else of the result), for one lane and for vectors. native_ops()
+// derives it from rows; isel must cover every bit, and only those: decompose() leaves nothing else. Always native:
+// CONST (but none of a float narrower than F32), BITCAST between equal sizes, and AND OR XOR of bool. One MUL of U64
+// stays where a vector unit has none: fits_u32() holds for both sources (x86: vpmuludq).
 struct NativeOps {
   static constexpr size_t dtypes = std::size(dtype_rows);
-  u64 ops[2][dtypes] = {};     // [lanes > 1][dtype]: bit per Op
-  u32 casts[2][dtypes] = {};   // [lanes > 1][from]: bit per Scalar cast to
+  u64 ops[2][dtypes] = {};    // [lanes > 1][dtype]: bit per Op
+  u32 casts[2][dtypes] = {};  // [lanes > 1][from]: bit per Scalar cast to
   bool has(Op op, DType dtype) const { return ops[dtype.lanes > 1][int(dtype.scalar)] >> int(op) & 1; }
   bool has_cast(DType from, DType to) const { return casts[from.lanes > 1][int(from.scalar)] >> int(to.scalar) & 1; }
 };
-bool fits_u32(U u);                        // the upper 32 bits of every lane of a 64-bit value are known to be 0
-NativeOps native_ops(const Target&);       // Error for an isa without rows
-const RuleList& decompositions();          // context: a const NativeOps*
-// Any graph (usually a kernel's SINK): keeps lanes and dtypes. Accuracy: f32 functions at most 2 ulp over all inputs, denormals
-// included (`make ulp` measures); f64 at most 4 ulp; narrower floats compute in f32 and round. No tables, no control flow. Run
-// float_fast_rules before, never after: the polynomials rely on every rounding.
+bool fits_u32(U u);                   // the upper 32 bits of every lane of a 64-bit value are known to be 0
+NativeOps native_ops(const Target&);  // Error for an isa without rows
+const RuleList& decompositions();     // context: a const NativeOps*
+// Any graph (usually a kernel's SINK): keeps lanes and dtypes. Accuracy: f32 functions at most 2 ulp over all inputs,
+// denormals included (`make ulp` measures); f64 at most 4 ulp; narrower floats compute in f32 and round. No tables, no
+// control flow. Run float_fast_rules before, never after: the polynomials rely on every rounding.
 U decompose(U root, const NativeOps& native);
 U decompose(U root, const Target& target);
 
-// ---- machine.cc: the tree of levels, from machine.def ------------------------------------------------------------------
+// ---- machine.cc: the tree of levels, from machine.def
+// ------------------------------------------------------------------
 struct Level {
-  std::string_view name;    // "core", "lane"
-  int fanout;               // children a parent has
-  i64 memory_bytes;         // of this level's memory; 0: none of its own
-  double bytes_per_ns;      // between that memory and the level below, for one unit
+  std::string_view name;  // "core", "lane"
+  int fanout;             // children a parent has
+  i64 memory_bytes;       // of this level's memory; 0: none of its own
+  double bytes_per_ns;    // between that memory and the level below, for one unit
   double latency_ns;
-  std::string_view runs;    // what runs here
+  std::string_view runs;  // what runs here
 };
 struct Machine {
   std::string_view name;
   std::vector<Level> levels;  // outermost first
   const Level& level(std::string_view name) const;
-  int vector_bits() const;    // width of a vector register: fan-out of "lane" * 32
-  int registers() const;      // vector registers of a lane group
+  int vector_bits() const;  // width of a vector register: fan-out of "lane" * 32
+  int registers() const;    // vector registers of a lane group
 };
 Machine machine_of(const Target& target);
 std::string print(const Machine&);
 
-// ---- opt.cc: the moves, and a heuristic that chooses them ---------------------------------------------------------------
-// A range r becomes (outer * unroll + u) * lanes + v: outer stays a loop (or vanishes), u is expanded, v are vector lanes.
+// ---- opt.cc: the moves, and a heuristic that chooses them
+// --------------------------------------------------------------- A range r becomes (outer * unroll + u) * lanes + v:
+// outer stays a loop (or vanishes), u is expanded, v are vector lanes.
 struct Split {
   i64 unroll = 1, lanes = 1;
-  bool thread = false;        // outer is the THREAD range
+  bool thread = false;  // outer is the THREAD range
 };
 struct Plan {
-  std::vector<U> order;       // LOOP ranges, outermost first
+  std::vector<U> order;  // LOOP ranges, outermost first
   std::vector<U> reduce_order;
   std::vector<std::pair<U, Split>> splits;
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);
-U apply_plan(U sink, const Plan& plan);  // ranges of kinds LOOP, REDUCE, THREAD, UNROLL, VECTOR; masks where a split does not divide
+U apply_plan(
+    U sink,
+    const Plan& plan);  // ranges of kinds LOOP, REDUCE, THREAD, UNROLL, VECTOR; masks where a split does not divide
 std::string print(const Plan&);
-struct LinearForm {           // constant + sum of coefficient * term; a term is anything that is not a sum or a scaling
+struct LinearForm {  // constant + sum of coefficient * term; a term is anything that is not a sum or a scaling
   std::vector<std::pair<U, i64>> terms;
   i64 constant = 0;
 };
@@ -101,34 +107,37 @@ LinearForm linear_form(U index);
 U build(const LinearForm&);
 U identity_of(Op op, DType dtype);  // of ADD, MUL, MAX, MIN
 
-// ---- expand.cc: UNROLL ranges become copies, the VECTOR range lanes, REDUCEs accumulators ------------------------------
-// Afterwards: RANGE kinds LOOP, REDUCE, THREAD only; REDUCE(update, ranges; arg op, id) where update reads ACC(id);
-// values are scalars or vectors; VECTORIZE of one source repeats it; EXTRACT takes dtype.lanes lanes from arg on.
+// ---- expand.cc: UNROLL ranges become copies, the VECTOR range lanes, REDUCEs accumulators
+// ------------------------------ Afterwards: RANGE kinds LOOP, REDUCE, THREAD only; REDUCE(update, ranges; arg op, id)
+// where update reads ACC(id); values are scalars or vectors; VECTORIZE of one source repeats it; EXTRACT takes
+// dtype.lanes lanes from arg on.
 U expand(U sink, const Target& target);
 
-// ---- linear.cc: where in the loop nest each node is computed, and in which order --------------------------------------
+// ---- linear.cc: where in the loop nest each node is computed, and in which order
+// --------------------------------------
 struct Line {
   enum Kind : u8 { NODE, LOOP, END, INIT, UPDATE } kind;  // INIT, UPDATE: of the accumulator of a REDUCE (u)
   U u = nullptr;                                          // NODE: any; LOOP, END: the RANGE
 };
 struct Linear {
   std::vector<Line> lines;
-  UMap<int> depth;            // loop depth of each node
+  UMap<int> depth;  // loop depth of each node
 };
 Linear linearise(U sink);
 
-// ---- isel_x86.cc: instructions with virtual registers -------------------------------------------------------------------
+// ---- isel_x86.cc: instructions with virtual registers
+// -------------------------------------------------------------------
 struct CodeLine {
   enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END } kind = INST;
-  isa::Instruction inst;      // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`
+  isa::Instruction inst;  // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`
   int label = -1;
-  U u = nullptr;              // what it computes, for annotations
+  U u = nullptr;  // what it computes, for annotations
 };
 struct VirtualRegister {
   isa::RegClass cls = isa::RegClass::NONE;
   u16 bits = 0;
-  bool low = false;           // an instruction names it that reaches only the first 16 vector registers
-  int constant = -1;          // line of `constants` that makes it: spilling it means making it again
+  bool low = false;   // an instruction names it that reaches only the first 16 vector registers
+  int constant = -1;  // line of `constants` that makes it: spilling it means making it again
 };
 struct MachineCode {
   std::vector<CodeLine> lines;
@@ -139,18 +148,20 @@ struct MachineCode {
 };
 MachineCode select_x86(const Linear&, const Target&);
 
-// ---- regalloc.cc: linear scan, shared by all ISAs -----------------------------------------------------------------------
-struct SpillCode {            // how an ISA moves a register to and from the frame
+// ---- regalloc.cc: linear scan, shared by all ISAs
+// -----------------------------------------------------------------------
+struct SpillCode {  // how an ISA moves a register to and from the frame
   void (*load)(const isa::Operand& to, i64 frame_offset, const Target&, CodeLine& out);
   void (*store)(const isa::Operand& from, i64 frame_offset, const Target&, CodeLine& out);
 };
-struct RegisterFile {         // registers to allocate, in order of preference
+struct RegisterFile {  // registers to allocate, in order of preference
   std::vector<u32> scalar, vector, predicate;
-  u32 low_vectors = 16;       // VirtualRegister::low: numbers below this
+  u32 low_vectors = 16;  // VirtualRegister::low: numbers below this
 };
 void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
 
-// ---- emit_x86.cc: prologue, encodings, branches, literals ------------------------------------------------------------
+// ---- emit_x86.cc: prologue, encodings, branches, literals
+// ------------------------------------------------------------
 RegisterFile register_file_x86(const Target&);
 extern const SpillCode spill_code_x86;
 void emit_x86(const MachineCode&, Program& program);

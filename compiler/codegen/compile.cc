@@ -6,7 +6,8 @@
 namespace ingot {
 namespace {
 
-// A REDUCE that needs the result of another over the same range gets a range of its own, because it takes a second loop.
+// A REDUCE that needs the result of another over the same range gets a range of its own, because it takes a second
+// loop.
 U separate_reductions(U sink) {
   std::vector<U> order = toposort(sink);
   UMap<int> level;
@@ -55,7 +56,8 @@ U separate_reductions(U sink) {
   return *became.find(sink);
 }
 
-// Every access is proven in bounds from its ranges or carries a condition; one that does neither gets the condition here.
+// Every access is proven in bounds from its ranges or carries a condition; one that does neither gets the condition
+// here.
 U prove_accesses(U sink, Program& program) {
   UMap<U> became;
   for (U u : toposort(sink)) {
@@ -111,8 +113,8 @@ i64 operations(U sink) {  // of the whole kernel
         if (std::ranges::find(ranges, r) == ranges.end()) ranges.push_back(r);
     i64 n = 1;
     for (U r : ranges) n *= r->src(0)->arg(0);
-    if (has(u->op, ALU) && u->dtype.scalar != Scalar::IDX && !u->dtype.is_bool() && u->op != Op::CAST && u->op != Op::BITCAST &&
-        u->op != Op::WHERE)
+    if (has(u->op, ALU) && u->dtype.scalar != Scalar::IDX && !u->dtype.is_bool() && u->op != Op::CAST &&
+        u->op != Op::BITCAST && u->op != Op::WHERE)
       total += u->op == Op::FMA ? 2 * n : n;
     if (u->op == Op::REDUCE) {
       total += n;

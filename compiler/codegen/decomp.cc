@@ -94,7 +94,8 @@ BINARY(-, SUB)
 BINARY(*, MUL)
 BINARY(/, FDIV)
 BINARY(&, AND)
-BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
+BINARY(|, OR)
+BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
 #undef BINARY
     template <class T>
     V fma(V p, T q, V r) {

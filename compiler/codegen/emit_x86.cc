@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Bytes: prologue and epilogue of the System V calling convention, encodings, branches and the literal pool behind the code.
-// Source: System V Application Binary Interface, AMD64 Architecture Processor Supplement 1.0, section 3.2.
+// Bytes: prologue and epilogue of the System V calling convention, encodings, branches and the literal pool behind the
+// code. Source: System V Application Binary Interface, AMD64 Architecture Processor Supplement 1.0, section 3.2.
 #include <algorithm>
 #include "compiler/codegen/codegen.h"
 
@@ -87,7 +87,11 @@ void emit_x86(const MachineCode& code, Program& program) {
   if (frame) encode(instruction("sub", {isa::reg(RegClass::SCALAR, 64, RSP), isa::imm(frame)}), out);
 
   std::vector<i64> labels;
-  struct Fix { size_t at, end; i64 target; bool literal; };
+  struct Fix {
+    size_t at, end;
+    i64 target;
+    bool literal;
+  };
   std::vector<Fix> fixes;
   for (const CodeLine& line : code.lines) {
     if (line.kind == CodeLine::LABEL) {

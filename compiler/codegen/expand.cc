@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // UNROLL ranges become copies, REDUCEs get their accumulators, and the VECTOR range becomes the lanes of vectors.
 //
-// Two passes, each over the graph in topological order. unroll() makes, for every node, one copy per value of the UNROLL ranges
-// that it depends on; a REDUCE's copies over its own UNROLL ranges become a chain of updates of an accumulator. The VECTOR range is
-// still an ordinary range then. vectorise() gives every node that depends on it a vector form: an access whose address moves by one
-// element becomes a vector access, by none a repeated scalar, any other way one scalar access per lane. Conditions on the lane number
-// become masks computed in i32.
+// Two passes, each over the graph in topological order. unroll() makes, for every node, one copy per value of the
+// UNROLL ranges that it depends on; a REDUCE's copies over its own UNROLL ranges become a chain of updates of an
+// accumulator. The VECTOR range is still an ordinary range then. vectorise() gives every node that depends on it a
+// vector form: an access whose address moves by one element becomes a vector access, by none a repeated scalar, any
+// other way one scalar access per lane. Conditions on the lane number become masks computed in i32.
 #include <algorithm>
 #include "compiler/codegen/codegen.h"
 
@@ -14,14 +14,19 @@ namespace {
 
 constexpr int accumulators_wanted = 8;  // FMA latency 4, two a cycle: fewer independent chains leave the units idle
 
-U combine(Op op, U a, U b) {  // a op b, where a product that is added becomes an FMA
+// a op b, where a product that is added becomes an FMA, and a value that counts only under a condition updates only
+// under it.
+U combine(Op op, U a, U b) {
   DType t = a->dtype;
+  if (b->op == Op::WHERE && b->src(2) == identity_of(op, t))
+    return make(Op::WHERE, t, {b->src(0), combine(op, a, b->src(1)), a});
   if (op == Op::ADD && b->op == Op::MUL && (t.scalar == Scalar::F32 || t.scalar == Scalar::F64))
     return make(Op::FMA, t, {b->src(0), b->src(1), a});
   return make(op, t, {a, b});
 }
 
-// ---- copies ----------------------------------------------------------------------------------------------------------
+// ---- copies
+// ----------------------------------------------------------------------------------------------------------
 class Unroller {
  public:
   U run(U sink) {
@@ -35,8 +40,8 @@ class Unroller {
 
  private:
   struct Copies {
-    u32 mask = 0;           // axes that the node depends on
-    std::vector<U> at;      // one per combination, the last axis fastest
+    u32 mask = 0;       // axes that the node depends on
+    std::vector<U> at;  // one per combination, the last axis fastest
   };
   i64 size(size_t axis) const { return axes_[axis]->src(0)->arg(0); }
   i64 combinations(u32 mask) const {
@@ -141,7 +146,8 @@ class Unroller {
   i64 next_acc_ = 0;
 };
 
-// ---- lanes -----------------------------------------------------------------------------------------------------------
+// ---- lanes
+// -----------------------------------------------------------------------------------------------------------
 class Vectoriser {
  public:
   U run(U sink) {
@@ -159,8 +165,7 @@ class Vectoriser {
       bool closes = u->op == Op::REDUCE && std::ranges::find(u->src(), range_) != u->src().end();
       depends_[u] = open && !closes;
       if (u->op == Op::REDUCE && open && u->arg(1) >= 0)
-        form_[make(Op::ACC, u->dtype, {}, {u->arg(1)})] =
-            make(Op::ACC, u->dtype.with_lanes(lanes_), {}, {u->arg(1)});
+        form_[make(Op::ACC, u->dtype, {}, {u->arg(1)})] = make(Op::ACC, u->dtype.with_lanes(lanes_), {}, {u->arg(1)});
     }
     for (U u : order) convert(u);
     return *form_.find(sink);
@@ -190,8 +195,10 @@ class Vectoriser {
       i64 step = 0;
       bool affine = true;
       for (auto& [term, k] : f.terms) {
-        if (term == range_) step = k;
-        else affine &= !depends_on_lane(term), rest.terms.push_back({term, k});
+        if (term == range_)
+          step = k;
+        else
+          affine &= !depends_on_lane(term), rest.terms.push_back({term, k});
       }
       if (affine) {
         std::vector<i64> counts;
@@ -223,7 +230,8 @@ class Vectoriser {
   static bool literal(U x) { return x->op == Op::CONST; }
   static i64 lane(U x, int i) { return x->arg(x->narg == 1 ? 0 : i); }
   U fold_compare(Op op, const std::vector<U>& src) {
-    // base + [constants] against a repeated scalar: compare the lane numbers with the scalar difference, clamped to i32 range
+    // base + [constants] against a repeated scalar: compare the lane numbers with the scalar difference, clamped to i32
+    // range
     if (literal(src[0]) && literal(src[1])) {
       std::vector<i64> bits;
       for (int i = 0; i < lanes_; i++) {
@@ -261,9 +269,12 @@ class Vectoriser {
     rest.constant = f.constant;
     i64 step = 0;
     for (auto& [term, k] : f.terms) {
-      if (term == range_) step = k;
-      else if (depends_on_lane(term)) return std::nullopt;
-      else rest.terms.push_back({term, k});
+      if (term == range_)
+        step = k;
+      else if (depends_on_lane(term))
+        return std::nullopt;
+      else
+        rest.terms.push_back({term, k});
     }
     *base = build(rest);
     return step;
@@ -335,8 +346,10 @@ class Vectoriser {
   void convert(U u) {
     if (u->op == Op::STORE) {
       std::vector<U> out;
-      if (*depends_.find(u)) store(u, out);
-      else out.push_back(rebuild(u));
+      if (*depends_.find(u))
+        store(u, out);
+      else
+        out.push_back(rebuild(u));
       stores_[u] = out;
       return;
     }
@@ -359,7 +372,8 @@ class Vectoriser {
       form_[u] = across(Op(u->arg(0)), v);
       return;
     }
-    // A REDUCE over a lane form that its accumulator alone brings in (its value is the same in every lane) stays scalar.
+    // A REDUCE over a lane form that its accumulator alone brings in (its value is the same in every lane) stays
+    // scalar.
     if (!depends_on_lane(u)) {
       bool vector_source = false;
       for (U s : u->src()) vector_source |= form(s)->dtype.lanes > 1;
@@ -379,9 +393,12 @@ class Vectoriser {
     }
     std::vector<U> src;
     for (U s : u->src()) {
-      if (s->op == Op::RANGE && u->op == Op::REDUCE) src.push_back(s);
-      else if (s->dtype.scalar == Scalar::IDX) src.push_back(lanes_of(s));
-      else src.push_back(splat(form(s)));
+      if (s->op == Op::RANGE && u->op == Op::REDUCE)
+        src.push_back(s);
+      else if (s->dtype.scalar == Scalar::IDX)
+        src.push_back(lanes_of(s));
+      else
+        src.push_back(splat(form(s)));
     }
     form_[u] = make(u->op, u->dtype.with_lanes(lanes_), src, u->arg());
   }

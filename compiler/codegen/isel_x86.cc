@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Instruction selection for x86: from placed UOps to instructions with virtual registers.
 //
-// Elementwise ops are selected by the rows' own meanings: a row whose pattern matches the node computes it, and the row that also
-// takes a load, a broadcast or an immediate as it stands wins. What no pattern can say (moves, masks, comparisons through flags,
-// lane shuffles) is a named sequence below. A LOAD with one user in the same loop body is not emitted by itself but offered to that
-// user as a memory operand. Values: integers and idx of one lane in 32- or 64-bit general registers, narrow ones extended by their
-// sign; bool 0 or 1; floats and vectors in vector registers; bool vectors in mask registers, or on AVX2 as lanes of all ones.
+// Elementwise ops are selected by the rows' own meanings: a row whose pattern matches the node computes it, and the row
+// that also takes a load, a broadcast or an immediate as it stands wins. What no pattern can say (moves, masks,
+// comparisons through flags, lane shuffles) is a named sequence below. A LOAD with one user in the same loop body is
+// not emitted by itself but offered to that user as a memory operand. Values: integers and idx of one lane in 32- or
+// 64-bit general registers, narrow ones extended by their sign; bool 0 or 1; floats and vectors in vector registers;
+// bool vectors in mask registers, or on AVX2 as lanes of all ones.
 #include <algorithm>
 #include <bit>
 #include <unordered_map>
@@ -20,7 +21,8 @@ using isa::OperandSpec;
 using isa::RegClass;
 constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
 
-// ---- the rows, indexed for one feature set -----------------------------------------------------------------------------
+// ---- the rows, indexed for one feature set
+// -----------------------------------------------------------------------------
 struct Rows {
   std::unordered_map<std::string_view, std::vector<const Inst*>> by_name;
   std::vector<const Inst*> by_op[int(Op::COUNT)];  // with a meaning, by the root of its pattern
@@ -79,14 +81,16 @@ class Selector {
   }
 
  private:
-  // ---- registers and emission --------------------------------------------------------------------------------------------
+  // ---- registers and emission
+  // --------------------------------------------------------------------------------------------
   Operand new_register(RegClass cls, int bits) {
     code_.registers.push_back({cls, u16(bits)});
     return isa::reg(cls, bits, isa::first_virtual + u32(code_.registers.size()) - 1);
   }
   Operand register_for(DType t) {
     if (t.lanes > 1 && t.is_bool())
-      return avx512_ ? new_register(RegClass::PREDICATE, 64) : new_register(RegClass::VECTOR, std::max(128, t.lanes * 32));
+      return avx512_ ? new_register(RegClass::PREDICATE, 64)
+                     : new_register(RegClass::VECTOR, std::max(128, t.lanes * 32));
     if (in_vector(t)) return new_register(RegClass::VECTOR, vector_width(t));
     return new_register(RegClass::SCALAR, scalar_width(t));
   }
@@ -97,7 +101,8 @@ class Selector {
   }
   static bool fits(const OperandSpec& s, const Operand& o) {
     switch (o.kind) {
-      case Operand::REG: return s.cls == o.cls && s.bits == o.bits && !s.vector_index && (s.fixed < 0 || u32(s.fixed) == o.reg);
+      case Operand::REG:
+        return s.cls == o.cls && s.bits == o.bits && !s.vector_index && (s.fixed < 0 || u32(s.fixed) == o.reg);
       case Operand::MEM:
         if (s.vector_index) return false;
         return o.broadcast ? s.broadcast_bits == o.bits : s.mem_bits == o.bits || s.mem_bits == 1;
@@ -114,10 +119,16 @@ class Selector {
   const Inst& find(const char* name, std::span<const Operand> ops, bool masked) {
     u64 key = u64(reinterpret_cast<uintptr_t>(name)) * 31 + masked;
     for (const Operand& o : ops) {
-      i64 immediate = o.kind != Operand::IMM ? 0 : o.imm == 1 ? 1 : o.imm >= -128 && o.imm < 128 ? 2 : o.imm >= 0 && o.imm < 256 ? 3
-                      : i32(o.imm) == o.imm ? 4 : u32(o.imm) == o.imm ? 5 : 6;
+      i64 immediate = o.kind != Operand::IMM         ? 0
+                      : o.imm == 1                   ? 1
+                      : o.imm >= -128 && o.imm < 128 ? 2
+                      : o.imm >= 0 && o.imm < 256    ? 3
+                      : i32(o.imm) == o.imm          ? 4
+                      : u32(o.imm) == o.imm          ? 5
+                                                     : 6;
       u64 fixed = o.kind == Operand::REG && o.reg < isa::first_virtual ? o.reg + 1 : 0;
-      key = (key ^ (u64(o.kind) | u64(o.cls) << 4 | u64(o.bits) << 8 | u64(o.broadcast) << 24 | u64(immediate) << 32 | fixed << 40)) *
+      key = (key ^ (u64(o.kind) | u64(o.cls) << 4 | u64(o.bits) << 8 | u64(o.broadcast) << 24 | u64(immediate) << 32 |
+                    fixed << 40)) *
             0x9E3779B97F4A7C15ull;
     }
     thread_local std::unordered_map<u64, const Inst*> known;
@@ -142,7 +153,8 @@ class Selector {
     if (!best) {
       std::string text = name;
       for (const Operand& o : ops)
-        text += str(" [kind ", int(o.kind), " class ", int(o.cls), " bits ", o.bits, " broadcast ", int(o.broadcast), " imm ", o.imm, "]");
+        text += str(" [kind ", int(o.kind), " class ", int(o.cls), " bits ", o.bits, " broadcast ", int(o.broadcast),
+                    " imm ", o.imm, "]");
       check(best, "no row for ", text, masked ? " masked" : "");
     }
     known[key] = best;
@@ -163,7 +175,8 @@ class Selector {
     for (const OperandSpec& s : isa::operands_of(row)) {
       if (s.implicit) continue;
       line.inst.op[shown] = ops[shown];
-      if (ops[shown].kind == Operand::IMM && s.imm_unsigned && s.imm_bits == 32) line.inst.op[shown].imm = u32(ops[shown].imm);
+      if (ops[shown].kind == Operand::IMM && s.imm_unsigned && s.imm_bits == 32)
+        line.inst.op[shown].imm = u32(ops[shown].imm);
       shown++;
     }
     for (size_t i = 0; i < ops.size(); i++) {
@@ -208,7 +221,8 @@ class Selector {
     check(false, "no rel32 form of ", name);
   }
 
-  // ---- literals ----------------------------------------------------------------------------------------------------------
+  // ---- literals
+  // ----------------------------------------------------------------------------------------------------------
   Operand pool(const void* data, size_t bytes, int bits, int broadcast = 0) {
     size_t at = 0;
     for (; at + bytes <= code_.pool.size(); at += bytes)
@@ -256,8 +270,10 @@ class Selector {
       i64 v = i64(lane_bits(c, 0));
       ins("mov", {r, isa::imm(r.bits == 32 ? i64(i32(v)) : v)});
     } else if (c->narg == 1 && lane_bits(c, 0) == 0) {
-      if (avx512_) ins("vpxord", {r, r, r});
-      else ins("vpxor", {r, r, r});
+      if (avx512_)
+        ins("vpxord", {r, r, r});
+      else
+        ins("vpxor", {r, r, r});
       Operand* op = code_.lines.back().inst.op;  // reads nothing: the sources are the result itself
       op[1] = op[2] = op[0];
     } else if (t.lanes == 1) {
@@ -273,10 +289,14 @@ class Selector {
         int copies = m.broadcast;
         m.broadcast = 0;
         int bits = m.bits;
-        if (bits >= 32 && r.bits == 128 && bits == 64) ins("vmovddup", {r, m});
-        else if (bits == 64) ins("vbroadcastsd", {r, m});
-        else if (bits == 32) ins("vbroadcastss", {r, m});
-        else ins(bits == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, m});
+        if (bits >= 32 && r.bits == 128 && bits == 64)
+          ins("vmovddup", {r, m});
+        else if (bits == 64)
+          ins("vbroadcastsd", {r, m});
+        else if (bits == 32)
+          ins("vbroadcastss", {r, m});
+        else
+          ins(bits == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, m});
         (void)copies;
       } else {
         ins("vmovups", {r, m});
@@ -288,7 +308,8 @@ class Selector {
     return r;
   }
 
-  // ---- values ------------------------------------------------------------------------------------------------------------
+  // ---- values
+  // ------------------------------------------------------------------------------------------------------------
   Operand value(U u) {
     if (Operand* r = registers_.find(u)) return *r;
     if (u->op == Op::CONST) {
@@ -336,8 +357,10 @@ class Selector {
     for (const Line& line : linear_.lines) {
       if (line.kind == Line::NODE || line.kind == Line::UPDATE)
         for (U s : line.u->src()) {
-          if (s->op != Op::INDEX) needed_[s] = true;
-          else if (s->nsrc > 2) needed_[s->src(2)] = needed_[s->src(1)] = true;
+          if (s->op != Op::INDEX)
+            needed_[s] = true;
+          else if (s->nsrc > 2)
+            needed_[s->src(2)] = needed_[s->src(1)] = true;
         }
       if (line.kind == Line::UPDATE) {
         uses_[line.u->src(0)]++;
@@ -362,20 +385,21 @@ class Selector {
     U acc_node = make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)});
     U u = reduce->src(0);
     for (;;) {
-      U next = u->op == Op::FMA ? u->src(2) : u->nsrc == 2 && u->op != Op::FMA ? u->src(0) : nullptr;
+      U next = u->op == Op::FMA || u->op == Op::WHERE ? u->src(2) : u->nsrc == 2 ? u->src(0) : nullptr;
       if (u->nsrc == 2 && u->src(1) == acc_node) next = acc_node;
       if (!next || !(has(u->op, ALU))) return;
       if (next == acc_node) {
         accumulator_of_[u] = acc;
         return;
       }
-      if (next->op != u->op && next->op != Op::FMA && u->op != Op::FMA) return;
+      auto updates = [&](U x) { return x->op == Op::FMA || x->op == Op::WHERE || x->op == Op(reduce->arg(0)); };
+      if (!updates(u) || !updates(next)) return;
       accumulator_of_[u] = acc;
       u = next;
     }
   }
   bool may_fold(U u) const {  // a LOAD that its one user can take as memory
-    const int *d = linear_.depth.find(u);
+    const int* d = linear_.depth.find(u);
     U user = last_user_.find(u) ? *last_user_.find(u) : nullptr;
     if (!user || *uses_.find(u) != 1 || !d) return false;
     const int* at = linear_.depth.find(user);
@@ -392,6 +416,9 @@ class Selector {
       defer = may_fold(u) && std::ranges::find(stored_, u->src(0)->src(0)) == stored_.end();
     else if (u->op == Op::VECTORIZE && u->nsrc == 1)
       defer = may_fold(u) && u->src(0)->op == Op::LOAD && is_deferred(u->src(0));
+    else if (U* user = last_user_.find(u); user && avx512_ && u->dtype.lanes > 1 && (*user)->op == Op::WHERE &&
+                                           accumulator_of_.find(*user) && (*user)->src(1) == u && !u->dtype.is_bool())
+      defer = may_fold(u) && (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::MUL) && u->dtype.is_float();
     else if (has(u->op, TO_BOOL))
       defer = may_fold(u) && (*last_user_.find(u))->op == Op::WHERE;
     if (defer) {
@@ -401,11 +428,13 @@ class Selector {
     emit(u);
   }
 
-  // ---- memory ------------------------------------------------------------------------------------------------------------
+  // ---- memory
+  // ------------------------------------------------------------------------------------------------------------
   Operand address(U index, int bits) {
     U offset = index->src(1);
     i64 displacement = 0;
-    if (offset->op == Op::ADD && offset->src(1)->is_const()) displacement = offset->src(1)->arg(0), offset = offset->src(0);
+    if (offset->op == Op::ADD && offset->src(1)->is_const())
+      displacement = offset->src(1)->arg(0), offset = offset->src(0);
     if (offset->is_const()) displacement += offset->arg(0), offset = nullptr;
     int size = index->src(0)->dtype.bytes();
     displacement *= size;
@@ -485,8 +514,10 @@ class Selector {
     int width = t.lanes * t.bits();
     if (index->nsrc == 2) {
       Operand m = address(index, width);
-      if (width < 128) ins(width == 64 ? "vmovq" : width == 32 ? "vmovd" : "vpinsrw", {r, m});
-      else ins(vector_move(t, avx512_), {r, m});
+      if (width < 128)
+        ins(width == 64 ? "vmovq" : width == 32 ? "vmovd" : "vpinsrw", {r, m});
+      else
+        ins(vector_move(t, avx512_), {r, m});
       return;
     }
     Operand mask = value(index->src(2));
@@ -527,8 +558,10 @@ class Selector {
     Operand r = value(v);
     if (index->nsrc == 2) {
       Operand m = address(index, width);
-      if (width < 128) ins(width == 64 ? "vmovq" : "vmovd", {m, r});
-      else ins(vector_move(t, avx512_), {m, r});
+      if (width < 128)
+        ins(width == 64 ? "vmovq" : "vmovd", {m, r});
+      else
+        ins(vector_move(t, avx512_), {m, r});
     } else if (avx512_) {
       Operand mask = value(index->src(2));
       masked(vector_move(t, true), mask, false, {address(index, r.bits), r});
@@ -538,8 +571,9 @@ class Selector {
     }
   }
 
-  // ---- selection by meaning ---------------------------------------------------------------------------------------------
-  // An operand for hole `x` at a position of a row: memory or an immediate if the row takes it as it stands. cost: lower is better.
+  // ---- selection by meaning
+  // --------------------------------------------------------------------------------------------- An operand for hole
+  // `x` at a position of a row: memory or an immediate if the row takes it as it stands. cost: lower is better.
   bool operand_for(U x, const OperandSpec& s, Operand& out, int& cost, bool commit) {
     if (x->op == Op::CONST && x->dtype.lanes == 1 && !x->dtype.is_float() && s.imm_bits && s.fixed < 0) {
       Operand i = isa::imm(x->arg(0));
@@ -598,9 +632,9 @@ class Selector {
     DType t = u->dtype;
     for (const Inst* row : rows_.by_op[int(u->op)]) {
       DType rt = isa::dtype_of(*row);
-      bool same_size_int = rt.is_int() && t.is_int() && rt.bits() == t.bits() && u->op != Op::CAST && u->op != Op::SHR &&
-                           u->op != Op::CMPLT && u->op != Op::MIN && u->op != Op::MAX && u->op != Op::IDIV && u->op != Op::MOD &&
-                           u->op != Op::WHERE;
+      bool same_size_int = rt.is_int() && t.is_int() && rt.bits() == t.bits() && u->op != Op::CAST &&
+                           u->op != Op::SHR && u->op != Op::CMPLT && u->op != Op::MIN && u->op != Op::MAX &&
+                           u->op != Op::IDIV && u->op != Op::MOD && u->op != Op::WHERE;
       bool index = t.scalar == Scalar::IDX && rt.scalar == Scalar::I64;
       if (rt.scalar != t.scalar && !same_size_int && !index) continue;
       if ((rt.lanes == 1) != (t.lanes == 1)) continue;
@@ -679,7 +713,8 @@ class Selector {
     return match(p, u, m);
   }
 
-  // ---- named sequences --------------------------------------------------------------------------------------------------
+  // ---- named sequences
+  // --------------------------------------------------------------------------------------------------
   void emit(U u) {
     current_ = u;
     DType t = u->dtype;
@@ -690,7 +725,9 @@ class Selector {
       case Op::EXTRACT: return extract(u);
       case Op::BITCAST: return bitcast(u);
       case Op::CAST: return cast_to(u);
-      case Op::WHERE: if (by_meaning(u)) return; return select(u);
+      case Op::WHERE:
+        if (by_meaning(u)) return;
+        return select(u);
       case Op::CMPLT:
       case Op::CMPEQ:
       case Op::CMPNE: return compare(u);
@@ -725,7 +762,8 @@ class Selector {
   void fallback(U u) {
     DType t = u->dtype;
     bool dp = t.bits() == 64;
-    if (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::SUB || u->op == Op::MUL || u->op == Op::FDIV || u->op == Op::SQRT)
+    if (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::SUB || u->op == Op::MUL || u->op == Op::FDIV ||
+        u->op == Op::SQRT)
       check(!t.is_float() && dp, "x86: no row computes ", u->op, " ", t, " from ", u->src(0)->dtype);
     check(false, "x86: no row computes ", u->op, " ", t, u->nsrc ? str(" from ", u->src(0)->dtype) : "");
   }
@@ -767,10 +805,12 @@ class Selector {
     bool left = u->op == Op::SHL;
     if (in_vector(t)) {
       Operand a = value(u->src(0)), r;
-      const char* immediate = left ? (wide_int(t) ? "vpsllq" : "vpslld")
-                              : t.is_signed() ? (wide_int(t) ? "vpsraq" : "vpsrad") : (wide_int(t) ? "vpsrlq" : "vpsrld");
-      const char* variable = left ? (wide_int(t) ? "vpsllvq" : "vpsllvd")
-                             : t.is_signed() ? (wide_int(t) ? "vpsravq" : "vpsravd") : (wide_int(t) ? "vpsrlvq" : "vpsrlvd");
+      const char* immediate = left            ? (wide_int(t) ? "vpsllq" : "vpslld")
+                              : t.is_signed() ? (wide_int(t) ? "vpsraq" : "vpsrad")
+                                              : (wide_int(t) ? "vpsrlq" : "vpsrld");
+      const char* variable = left            ? (wide_int(t) ? "vpsllvq" : "vpsllvd")
+                             : t.is_signed() ? (wide_int(t) ? "vpsravq" : "vpsravd")
+                                             : (wide_int(t) ? "vpsrlvq" : "vpsrlvd");
       if (by->is_const() && by->narg == 1) {
         r = result(u);
         ins(immediate, {r, a, isa::imm(by->arg(0))});
@@ -801,7 +841,8 @@ class Selector {
       return;
     }
     DType bits = t.bits() == 64 ? I64 : I32;
-    Operand sign = value(make(Op::CONST, bits.with_lanes(int(vector_width(t)) / t.bits()), {}, {wrap_to(i64(u64(1) << (t.bits() - 1)), bits)}));
+    Operand sign = value(make(Op::CONST, bits.with_lanes(int(vector_width(t)) / t.bits()), {},
+                              {wrap_to(i64(u64(1) << (t.bits() - 1)), bits)}));
     Operand a = value(u->src(0)), r = result(u);
     ins(avx512_ ? (t.bits() == 64 ? "vpxorq" : "vpxord") : "vpxor", {r, a, sign});
   }
@@ -810,12 +851,17 @@ class Selector {
     Operand a = value(u->src(0)), r = result(u);
     Operand mode = isa::imm(u->op == Op::ROUND ? 8 : u->op == Op::FLOOR ? 9 : 11);  // 8: no inexact exception
     bool dp = t.bits() == 64;
-    if (t.lanes == 1) ins(avx512_ ? (dp ? "vrndscalesd" : "vrndscaless") : (dp ? "vroundsd" : "vroundss"), {r, a, a, mode});
-    else ins(avx512_ ? (dp ? "vrndscalepd" : "vrndscaleps") : (dp ? "vroundpd" : "vroundps"), {r, a, mode});
+    if (t.lanes == 1)
+      ins(avx512_ ? (dp ? "vrndscalesd" : "vrndscaless") : (dp ? "vroundsd" : "vroundss"), {r, a, a, mode});
+    else
+      ins(avx512_ ? (dp ? "vrndscalepd" : "vrndscaleps") : (dp ? "vroundpd" : "vroundps"), {r, a, mode});
   }
-  const char* float_name(const char* const names[4], DType t) { return names[(t.lanes > 1 ? 0 : 2) + (t.bits() == 64)]; }
-  // MIN and MAX give NaN if either source is; the instruction gives its second source then. With a constant second that suffices
-  // the other way round; otherwise a sum (NaN if either is) replaces the result where the sources are unordered.
+  const char* float_name(const char* const names[4], DType t) {
+    return names[(t.lanes > 1 ? 0 : 2) + (t.bits() == 64)];
+  }
+  // MIN and MAX give NaN if either source is; the instruction gives its second source then. With a constant second that
+  // suffices the other way round; otherwise a sum (NaN if either is) replaces the result where the sources are
+  // unordered.
   void extreme(U u) {
     DType t = u->dtype;
     bool largest = u->op == Op::MAX;
@@ -854,8 +900,9 @@ class Selector {
     }
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
     if (in_vector(t)) {
-      const char* name = largest ? (t.is_signed() ? (wide_int(t) ? "vpmaxsq" : "vpmaxsd") : (wide_int(t) ? "vpmaxuq" : "vpmaxud"))
-                                 : (t.is_signed() ? (wide_int(t) ? "vpminsq" : "vpminsd") : (wide_int(t) ? "vpminuq" : "vpminud"));
+      const char* name =
+          largest ? (t.is_signed() ? (wide_int(t) ? "vpmaxsq" : "vpmaxsd") : (wide_int(t) ? "vpmaxuq" : "vpmaxud"))
+                  : (t.is_signed() ? (wide_int(t) ? "vpminsq" : "vpminsd") : (wide_int(t) ? "vpminuq" : "vpminud"));
       ins(name, {r, a, b});
       return;
     }
@@ -865,7 +912,9 @@ class Selector {
     ins(t.is_signed() ? (largest ? "cmovl" : "cmovg") : (largest ? "cmovb" : "cmova"), {chosen, b});
     move(r, chosen);
   }
-  void merge_into(const Operand& m) { merged_.push_back(m.reg); }  // documents that the line before reads what it writes
+  void merge_into(const Operand& m) {
+    merged_.push_back(m.reg);
+  }  // documents that the line before reads what it writes
 
   void compare(U u) {
     U x = u->src(0), y = u->src(1);
@@ -878,7 +927,8 @@ class Selector {
       }
       Operand a = value(x), b = value(y), r = result(u);
       if (t.is_float()) {
-        static constexpr const char* names[2][3] = {{"vcmpltps", "vcmpeqps", "vcmpneqps"}, {"vcmpltpd", "vcmpeqpd", "vcmpneqpd"}};
+        static constexpr const char* names[2][3] = {{"vcmpltps", "vcmpeqps", "vcmpneqps"},
+                                                    {"vcmpltpd", "vcmpeqpd", "vcmpneqpd"}};
         ins(names[t.bits() == 64][which], {r, a, b});
         narrow_mask(r, t);
         return;
@@ -925,7 +975,8 @@ class Selector {
     DType t = u->src(0)->dtype;
     int which = u->op == Op::CMPLT ? 0 : u->op == Op::CMPEQ ? 1 : 2;
     Operand a = value(u->src(0)), b = value(u->src(1)), mask = new_register(RegClass::VECTOR, 128);
-    static constexpr const char* names[2][3] = {{"vcmpltss", "vcmpeqss", "vcmpneqss"}, {"vcmpltsd", "vcmpeqsd", "vcmpneqsd"}};
+    static constexpr const char* names[2][3] = {{"vcmpltss", "vcmpeqss", "vcmpneqss"},
+                                                {"vcmpltsd", "vcmpeqsd", "vcmpneqsd"}};
     ins(names[t.bits() == 64][which], {mask, a, b});
     return mask;
   }
@@ -975,20 +1026,37 @@ class Selector {
         ins(avx512_ ? "korq" : "vpor", {r, p, q});
         return;
       }
-      Operand m = value(c), a = value(x), b = value(y);
+      Operand m = value(c);
+      if (Operand* acc = accumulator_of_.find(u); acc && is_deferred(x) && has(x->op, ALU) && value(y) == *acc) {
+        deferred_[x] = false;  // the update itself, under the mask
+        accumulator_of_[x] = *acc;
+        check(by_meaning(x), "x86: no row updates with ", x->op);
+        isa::Instruction& last = code_.lines.back().inst;
+        check(isa::predicable(*last.row) && last.op[0] == *acc, "x86: ", isa::name_of(*last.row),
+              " cannot update under a mask");
+        last.predicate = m.reg;
+        define(u, *acc);
+        return;
+      }
+      Operand a = value(x), b = value(y);
       Operand r = result(u);
       if (!avx512_) {
         ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, b, a, m});
         return;
       }
-      const char* name = t.is_float() ? (t.bits() == 64 ? "vblendmpd" : t.bits() == 32 ? "vblendmps" : "vpblendmw")
-                         : t.bits() == 64 ? "vpblendmq" : t.bits() == 32 ? "vpblendmd" : t.bits() == 16 ? "vpblendmw" : "vpblendmb";
+      const char* name = t.is_float()     ? (t.bits() == 64   ? "vblendmpd"
+                                             : t.bits() == 32 ? "vblendmps"
+                                                              : "vpblendmw")
+                         : t.bits() == 64 ? "vpblendmq"
+                         : t.bits() == 32 ? "vpblendmd"
+                         : t.bits() == 16 ? "vpblendmw"
+                                          : "vpblendmb";
       masked(name, m, false, {r, b, a});
       return;
     }
     if (in_vector(t)) {
       Operand mask;
-      if (is_deferred(c) && c->src(0)->dtype == t && t.bits() >= 32) {
+      if (is_deferred(c) && has(c->op, TO_BOOL) && c->src(0)->dtype == t && t.bits() >= 32) {
         deferred_[c] = false;
         mask = float_compare(c);
       } else {
@@ -1004,7 +1072,7 @@ class Selector {
     }
     Operand a = value(x), b = value(y), chosen = new_register(RegClass::SCALAR, scalar_width(t));
     const char* condition = "ne";
-    if (is_deferred(c) && !c->src(0)->dtype.is_float()) {
+    if (is_deferred(c) && has(c->op, TO_BOOL) && !c->src(0)->dtype.is_float()) {
       deferred_[c] = false;
       for (U s : c->src())  // before the flags are set
         if (!(s->is_const() && i32(s->arg(0)) == s->arg(0))) value(s);
@@ -1024,7 +1092,8 @@ class Selector {
     int bits = scalar_width(t);
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
     bool positive = t.is_unsigned() || (t.scalar == Scalar::IDX && u->src(0)->min >= 0 && u->src(1)->min > 0);
-    bool may_be_zero = !(u->src(1)->is_const() && u->src(1)->arg(0) != 0) && !(t.scalar == Scalar::IDX && u->src(1)->min > 0);
+    bool may_be_zero =
+        !(u->src(1)->is_const() && u->src(1)->arg(0) != 0) && !(t.scalar == Scalar::IDX && u->src(1)->min > 0);
     Operand divisor = new_register(RegClass::SCALAR, bits);
     move(divisor, b);
     Operand bad;  // 1 where the divisor is 0: it divides by 1 instead
@@ -1039,7 +1108,8 @@ class Selector {
     }
     Operand quotient = new_register(RegClass::SCALAR, bits), rest = new_register(RegClass::SCALAR, bits);
     Operand dividend = a;
-    if (!t.is_unsigned() && !positive) {  // minimum / -1 traps: it is -a, remainder 0, which dividing by 1 after negation gives
+    if (!t.is_unsigned() &&
+        !positive) {  // minimum / -1 traps: it is -a, remainder 0, which dividing by 1 after negation gives
       dividend = new_register(RegClass::SCALAR, bits);
       Operand negated = new_register(RegClass::SCALAR, bits), one = new_register(RegClass::SCALAR, bits);
       move(dividend, a);
@@ -1065,11 +1135,11 @@ class Selector {
               zero = new_register(RegClass::SCALAR, bits), fix = new_register(RegClass::SCALAR, bits);
       move(sign, rest);
       ins("xor", {sign, divisor});
-      ins("shr", {sign, isa::imm(bits - 1)});      // 1: signs differ
+      ins("shr", {sign, isa::imm(bits - 1)});  // 1: signs differ
       ins("mov", {off, isa::imm(0)});
       ins("test", {rest, rest});
       ins("setne", {resized(off, 8)});
-      ins("and", {resized(sign, 32), off});        // and the remainder is not 0
+      ins("and", {resized(sign, 32), off});  // and the remainder is not 0
       ins("mov", {zero, isa::imm(0)});
       move(fix, divisor);
       if (u->op == Op::IDIV) {
@@ -1111,9 +1181,12 @@ class Selector {
     }
   }
   void extend(const Operand& r, const Operand& a, DType t) {
-    if (t.bits() == 8 || t.bits() == 16) ins(t.is_signed() ? "movsx" : "movzx", {r, resized(a, t.bits())});
-    else if (r.bits == 64 && a.bits == 32) ins("mov", {resized(r, 32), a});
-    else move(r, resized(a, r.bits));
+    if (t.bits() == 8 || t.bits() == 16)
+      ins(t.is_signed() ? "movsx" : "movzx", {r, resized(a, t.bits())});
+    else if (r.bits == 64 && a.bits == 32)
+      ins("mov", {resized(r, 32), a});
+    else
+      move(r, resized(a, r.bits));
   }
   void cast_to(U u) {
     DType from = u->src(0)->dtype, to = u->dtype;
@@ -1151,8 +1224,10 @@ class Selector {
       }
       if (to.lanes == 1 && to.is_int() && from.is_float()) {
         Operand a = value(u->src(0)), r = result(u);
-        if (to.is_unsigned()) ins(from.bits() == 64 ? "vcvttsd2usi" : "vcvttss2usi", {r, a});
-        else ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
+        if (to.is_unsigned())
+          ins(from.bits() == 64 ? "vcvttsd2usi" : "vcvttss2usi", {r, a});
+        else
+          ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
         return;
       }
       if (by_meaning(u)) return;
@@ -1160,13 +1235,18 @@ class Selector {
     }
     if (to.lanes == 1) {
       Operand a = value(u->src(0)), r = result(u);
-      if (to.bits() < from.bits() || (to.bits() < 32 && !(from.is_unsigned() && from.bits() < to.bits()) && !from.is_bool())) {
-        if (to.bits() < 32) extend(r, a, to);
-        else move(r, resized(a, r.bits));
+      if (to.bits() < from.bits() ||
+          (to.bits() < 32 && !(from.is_unsigned() && from.bits() < to.bits()) && !from.is_bool())) {
+        if (to.bits() < 32)
+          extend(r, a, to);
+        else
+          move(r, resized(a, r.bits));
         if (to.bits() == 32) code_.lines.back().kind = CodeLine::INST;
       } else if (r.bits == 64 && from.bits() < 64) {
-        if (from.is_signed()) ins("movsxd", {r, resized(a, 32)});
-        else ins("mov", {resized(r, 32), resized(a, 32)});
+        if (from.is_signed())
+          ins("movsxd", {r, resized(a, 32)});
+        else
+          ins("mov", {resized(r, 32), resized(a, 32)});
       } else {
         move(r, resized(a, r.bits));
       }
@@ -1176,16 +1256,23 @@ class Selector {
     if (to.bits() == from.bits()) return define(u, a);
     Operand r = result(u);
     if (to.bits() > from.bits()) {
-      static constexpr const char* names[2][6] = {{"vpmovzxbw", "vpmovzxbd", "vpmovzxbq", "vpmovzxwd", "vpmovzxwq", "vpmovzxdq"},
-                                                  {"vpmovsxbw", "vpmovsxbd", "vpmovsxbq", "vpmovsxwd", "vpmovsxwq", "vpmovsxdq"}};
-      int which = from.bits() == 8 ? (to.bits() == 16 ? 0 : to.bits() == 32 ? 1 : 2)
-                  : from.bits() == 16 ? (to.bits() == 32 ? 3 : 4) : 5;
+      static constexpr const char* names[2][6] = {
+          {"vpmovzxbw", "vpmovzxbd", "vpmovzxbq", "vpmovzxwd", "vpmovzxwq", "vpmovzxdq"},
+          {"vpmovsxbw", "vpmovsxbd", "vpmovsxbq", "vpmovsxwd", "vpmovsxwq", "vpmovsxdq"}};
+      int which = from.bits() == 8    ? (to.bits() == 16   ? 0
+                                         : to.bits() == 32 ? 1
+                                                           : 2)
+                  : from.bits() == 16 ? (to.bits() == 32 ? 3 : 4)
+                                      : 5;
       ins(names[from.is_signed()][which], {r, a});
       return;
     }
     check(avx512_, "x86: narrowing ", from, " to ", to, " in lanes takes AVX-512");
-    const char* name = from.bits() == 64 ? (to.bits() == 32 ? "vpmovqd" : to.bits() == 16 ? "vpmovqw" : "vpmovqb")
-                       : from.bits() == 32 ? (to.bits() == 16 ? "vpmovdw" : "vpmovdb") : "vpmovwb";
+    const char* name = from.bits() == 64   ? (to.bits() == 32   ? "vpmovqd"
+                                              : to.bits() == 16 ? "vpmovqw"
+                                                                : "vpmovqb")
+                       : from.bits() == 32 ? (to.bits() == 16 ? "vpmovdw" : "vpmovdb")
+                                           : "vpmovwb";
     ins(name, {r, a});
   }
 
@@ -1212,8 +1299,10 @@ class Selector {
       }
       Operand r = result(u);
       int width = t.lanes * t.bits();
-      if (width < 128) ins(width == 64 ? "vmovq" : "vmovd", {r, scratch(width, 0)});
-      else ins("vmovups", {r, scratch(r.bits, 0)});
+      if (width < 128)
+        ins(width == 64 ? "vmovq" : "vmovd", {r, scratch(width, 0)});
+      else
+        ins("vmovups", {r, scratch(r.bits, 0)});
       return;
     }
     U x = u->src(0);
@@ -1237,14 +1326,19 @@ class Selector {
     if (x->op == Op::LOAD && is_deferred(x) && x->src(0)->nsrc == 2 && t.bits() >= 32) {
       deferred_[x] = false;
       Operand m = address(x->src(0), t.bits()), r = result(u);
-      if (t.bits() == 64 && r.bits == 128) ins("vmovddup", {r, m});
-      else ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, m});
+      if (t.bits() == 64 && r.bits == 128)
+        ins("vmovddup", {r, m});
+      else
+        ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, m});
       return;
     }
     Operand a = value(x), r = result(u);
     if (a.cls == RegClass::SCALAR) {
       if (avx512_) {
-        ins(t.bits() == 64 ? "vpbroadcastq" : t.bits() == 32 ? "vpbroadcastd" : t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb",
+        ins(t.bits() == 64   ? "vpbroadcastq"
+            : t.bits() == 32 ? "vpbroadcastd"
+            : t.bits() == 16 ? "vpbroadcastw"
+                             : "vpbroadcastb",
             {r, resized(a, t.bits() == 64 ? 64 : 32)});
         return;
       }
@@ -1252,9 +1346,12 @@ class Selector {
       ins(t.bits() == 64 ? "vmovq" : "vmovd", {low, resized(a, t.bits() == 64 ? 64 : 32)});
       a = low;
     }
-    if (t.bits() == 64 && r.bits == 128) ins("vmovddup", {r, a});
-    else if (t.bits() >= 32) ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, a});
-    else ins(t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, a});
+    if (t.bits() == 64 && r.bits == 128)
+      ins("vmovddup", {r, a});
+    else if (t.bits() >= 32)
+      ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, a});
+    else
+      ins(t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, a});
   }
   void extract(U u) {
     DType t = u->dtype, from = u->src(0)->dtype;
@@ -1291,8 +1388,10 @@ class Selector {
     }
     if (at) {
       Operand low = new_register(RegClass::VECTOR, 128);
-      if (at % 64 == 0) ins("vpermilpd", {low, part, isa::imm(1)});
-      else ins("vpermilps", {low, part, isa::imm(at / 32)});
+      if (at % 64 == 0)
+        ins("vpermilpd", {low, part, isa::imm(1)});
+      else
+        ins("vpermilps", {low, part, isa::imm(at / 32)});
       part = low;
     }
     if (in_vector(t)) {
@@ -1305,7 +1404,8 @@ class Selector {
     if (bits < 32) extend(r, r, t);
   }
 
-  // ---- loops -------------------------------------------------------------------------------------------------------------
+  // ---- loops
+  // -------------------------------------------------------------------------------------------------------------
   void init(U reduce) {
     if (reduce->arg(1) < 0) return;
     Operand acc = *accumulators_.find(reduce);
@@ -1320,8 +1420,10 @@ class Selector {
   void loop(U range) {
     Operand counter = new_register(RegClass::SCALAR, 64);
     define(range, counter);
-    if (range->range_kind() == RangeKind::THREAD) move(counter, begin_);
-    else ins("mov", {counter, isa::imm(0)});
+    if (range->range_kind() == RangeKind::THREAD)
+      move(counter, begin_);
+    else
+      ins("mov", {counter, isa::imm(0)});
     CodeLine mark;
     mark.kind = CodeLine::LOOP;
     mark.u = range;

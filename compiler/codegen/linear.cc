@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // Where in the loop nest each node is computed, and in which order.
 //
-// Loops form a tree: a STORE's ranges nest from the root, a REDUCE's ranges nest below the place of its result. A node goes to the
-// outermost loop body that contains every range it depends on (so invariant code is hoisted by construction). Offsets are first
-// rebuilt as sums ordered by loop depth with the constant last, so that each loop level adds one term and copies that differ by a
-// constant share an address. Inside a body, a topological order that follows a depth-first walk from the uses keeps few values alive.
+// Loops form a tree: a STORE's ranges nest from the root, a REDUCE's ranges nest below the place of its result. A node
+// goes to the outermost loop body that contains every range it depends on (so invariant code is hoisted by
+// construction). Offsets are first rebuilt as sums ordered by loop depth with the constant last, so that each loop
+// level adds one term and copies that differ by a constant share an address. Inside a body, a topological order that
+// follows a depth-first walk from the uses keeps few values alive.
 #include <algorithm>
 #include <queue>
 #include "compiler/codegen/codegen.h"
@@ -13,11 +14,11 @@ namespace ingot {
 namespace {
 
 struct Body {
-  U range = nullptr;           // nullptr: the kernel
+  U range = nullptr;  // nullptr: the kernel
   int parent = -1, level = 0, depth = 0;
   std::vector<int> children;
   std::vector<U> nodes;
-  std::vector<U> reduces;      // whose accumulators are initialised before this loop
+  std::vector<U> reduces;  // whose accumulators are initialised before this loop
 };
 
 bool placed(U u) {  // takes part in the order; leaves are named by their users
@@ -112,8 +113,9 @@ class Lineariser {
     return int(bodies_.size()) - 1;
   }
   int common(int a, int b) const {
-    while (a != b) (bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b) =
-        bodies_[size_t(bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b)].parent;
+    while (a != b)
+      (bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b) =
+          bodies_[size_t(bodies_[size_t(a)].depth >= bodies_[size_t(b)].depth ? a : b)].parent;
     return a;
   }
   // The outermost body on the path to `body` that contains every range of `mask`.
@@ -123,8 +125,10 @@ class Lineariser {
   }
   void need(U u, int body) {
     int* at = context_.find(u);
-    if (at) *at = common(*at, body);
-    else context_[u] = body;
+    if (at)
+      *at = common(*at, body);
+    else
+      context_[u] = body;
   }
   std::vector<U> in_order(std::span<const U> ranges) const {
     std::vector<U> sorted(ranges.begin(), ranges.end());
@@ -158,7 +162,8 @@ class Lineariser {
     }
   }
 
-  int within(int body, int ancestor) const {  // the child of `ancestor` on the way to `body`; -1: body is ancestor or not below it
+  int within(int body, int ancestor)
+      const {  // the child of `ancestor` on the way to `body`; -1: body is ancestor or not below it
     int below = -1;
     while (body != ancestor) {
       if (body < 0) return -1;
@@ -190,8 +195,10 @@ class Lineariser {
       while (!work.empty()) {
         U s = work.back();
         work.pop_back();
-        if (s->op == Op::INDEX) work.insert(work.end(), s->src().begin(), s->src().end());
-        else if (int* i = item.find(s)) edge(*i, to);
+        if (s->op == Op::INDEX)
+          work.insert(work.end(), s->src().begin(), s->src().end());
+        else if (int* i = item.find(s))
+          edge(*i, to);
       }
     };
     for (size_t i = 0; i < n; i++) {

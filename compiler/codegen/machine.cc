@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The tree of levels that a target is, read from machine.def. The cost model in opt.cc and the heuristic ask it; nothing else
-// knows how wide a vector or how large a cache is.
+// The tree of levels that a target is, read from machine.def. The cost model in opt.cc and the heuristic ask it;
+// nothing else knows how wide a vector or how large a cache is.
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -10,7 +10,8 @@ struct LevelRow {
   Level level;
 };
 constexpr LevelRow level_rows[] = {
-#define LEVEL(machine, name, fanout, bytes, rate, latency, runs) {#machine, {#name, fanout, bytes, rate, latency, runs}},
+#define LEVEL(machine, name, fanout, bytes, rate, latency, runs) \
+  {#machine, {#name, fanout, bytes, rate, latency, runs}},
 #include "compiler/codegen/machine.def"
 #undef LEVEL
 };
@@ -39,8 +40,8 @@ Machine machine_of(const Target& target) {
 std::string print(const Machine& m) {
   std::string out = str("machine ", m.name, "\n");
   for (const Level& l : m.levels)
-    out += str("  ", l.name, ": ", l.fanout, " x ", l.memory_bytes, " bytes, ", l.bytes_per_ns, " bytes/ns, ", l.latency_ns,
-               " ns: ", l.runs, "\n");
+    out += str("  ", l.name, ": ", l.fanout, " x ", l.memory_bytes, " bytes, ", l.bytes_per_ns, " bytes/ns, ",
+               l.latency_ns, " ns: ", l.runs, "\n");
   return out;
 }
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // The moves, and the heuristic that chooses them.
 //
-// Every range may be split three ways, r = (outer * unroll + u) * lanes + v (codegen.h, Split). Which range becomes lanes is
-// decided by counting: for each candidate, the cost of one pass over the kernel with that range in lanes, where an access costs
-// one vector instruction when its address moves by one element or not at all and `lanes` scalar ones otherwise. Unrolling LOOP ranges
-// makes a register tile: the factors that minimise loads per arithmetic instruction with all accumulators in registers. The
-// loop with the most independent work goes outermost and is split over the cores.
+// Every range may be split three ways, r = (outer * unroll + u) * lanes + v (codegen.h, Split). Which range becomes
+// lanes is decided by counting: for each candidate, the cost of one pass over the kernel with that range in lanes,
+// where an access costs one vector instruction when its address moves by one element or not at all and `lanes` scalar
+// ones otherwise. Unrolling LOOP ranges makes a register tile: the factors that minimise loads per arithmetic
+// instruction with all accumulators in registers. The loop with the most independent work goes outermost and is split
+// over the cores.
 #include <algorithm>
 #include <cmath>
 #include "compiler/codegen/codegen.h"
@@ -14,16 +15,16 @@ namespace ingot {
 namespace {
 
 struct Access {
-  U index;      // INDEX
-  u64 deps;     // bit per range
+  U index;   // INDEX
+  u64 deps;  // bit per range
   bool store;
 };
-struct Shape {  // what the heuristic looks at
-  std::vector<U> ranges;            // bit i of a mask is ranges[i]
-  UMap<u64> deps;                   // ranges that a node's value depends on
+struct Shape {            // what the heuristic looks at
+  std::vector<U> ranges;  // bit i of a mask is ranges[i]
+  UMap<u64> deps;         // ranges that a node's value depends on
   std::vector<Access> accesses;
-  std::vector<U> loops, reduces;    // LOOP ranges of the stores; REDUCE ranges
-  U main_reduce = nullptr;          // the REDUCE with most iterations
+  std::vector<U> loops, reduces;  // LOOP ranges of the stores; REDUCE ranges
+  U main_reduce = nullptr;        // the REDUCE with most iterations
   u64 bit(U range) const {
     for (size_t i = 0; i < ranges.size(); i++)
       if (ranges[i] == range) return u64(1) << i;
@@ -73,16 +74,18 @@ std::optional<i64> stride(const Shape& s, U index, U range) {
   u64 bit = s.bit(range);
   i64 total = 0;
   for (auto& [term, coefficient] : linear_form(index->src(1)).terms) {
-    if (term == range) total += coefficient;
-    else if (*s.deps.find(term) & bit) return std::nullopt;
+    if (term == range)
+      total += coefficient;
+    else if (*s.deps.find(term) & bit)
+      return std::nullopt;
   }
   return total;
 }
 
 bool fits_i32(U u) { return u->min > -(i64(1) << 31) && u->max < (i64(1) << 31) - 1; }
 
-// Lanes that `range` could have; 1: it cannot be lanes. A vector's width is what the widest element type fills, and narrow
-// integers are computed in 32 bits. What lanes need from idx arithmetic they do in i32.
+// Lanes that `range` could have; 1: it cannot be lanes. A vector's width is what the widest element type fills, and
+// narrow integers are computed in 32 bits. What lanes need from idx arithmetic they do in i32.
 int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_bits, bool masks_narrow) {
   u64 bit = s.bit(range);
   int widest = 32;
@@ -175,16 +178,24 @@ LinearForm linear_form(U index) {
   while (!work.empty()) {
     auto [u, k] = work.back();
     work.pop_back();
-    if (u->is_const()) form.constant += k * u->arg(0);
-    else if (u->op == Op::ADD) work.push_back({u->src(1), k}), work.push_back({u->src(0), k});
-    else if (u->op == Op::SUB) work.push_back({u->src(1), -k}), work.push_back({u->src(0), k});
-    else if (u->op == Op::NEG) work.push_back({u->src(0), -k});
-    else if (u->op == Op::MUL && u->src(1)->is_const()) work.push_back({u->src(0), k * u->src(1)->arg(0)});
-    else if (u->op == Op::SHL && u->src(1)->is_const()) work.push_back({u->src(0), k << u->src(1)->arg(0)});
+    if (u->is_const())
+      form.constant += k * u->arg(0);
+    else if (u->op == Op::ADD)
+      work.push_back({u->src(1), k}), work.push_back({u->src(0), k});
+    else if (u->op == Op::SUB)
+      work.push_back({u->src(1), -k}), work.push_back({u->src(0), k});
+    else if (u->op == Op::NEG)
+      work.push_back({u->src(0), -k});
+    else if (u->op == Op::MUL && u->src(1)->is_const())
+      work.push_back({u->src(0), k * u->src(1)->arg(0)});
+    else if (u->op == Op::SHL && u->src(1)->is_const())
+      work.push_back({u->src(0), k << u->src(1)->arg(0)});
     else {
       auto at = std::ranges::find(form.terms, u, &std::pair<U, i64>::first);
-      if (at == form.terms.end()) form.terms.push_back({u, k});
-      else at->second += k;
+      if (at == form.terms.end())
+        form.terms.push_back({u, k});
+      else
+        at->second += k;
     }
   }
   std::erase_if(form.terms, [](auto& t) { return t.second == 0; });
@@ -225,7 +236,9 @@ Plan choose_plan(U sink, const Target& target) {
     if (n < 2 || bound(r) < 2 || bound(r) >= i64(1) << 31 || (!masks_narrow && bound(r) % n)) continue;
     if (r->range_kind() == RangeKind::REDUCE)
       for (U u : order)  // one REDUCE only may have lanes: all that close this range must be alike
-        if (u->op == Op::REDUCE && (*s.deps.find(u->src(0)) & s.bit(r)) && std::ranges::find(u->src(), r) == u->src().end()) n = 1;
+        if (u->op == Op::REDUCE && (*s.deps.find(u->src(0)) & s.bit(r)) &&
+            std::ranges::find(u->src(), r) == u->src().end())
+          n = 1;
     if (n < 2) continue;
     double cost = pass_cost(s, order, r, n);
     if (cost < best * 0.999) best = cost, vector = r, lanes = n;
@@ -276,11 +289,14 @@ Plan choose_plan(U sink, const Target& target) {
     i64 copies = 1;
     for (auto& [r, f] : chosen)
       if (f > 1) plan.split(r)->unroll = f, copies *= f;
-    // Short innermost reduce loops vanish; a long one is unrolled when the tile alone is too small to fill the pipeline.
+    // Short innermost reduce loops vanish; a long one is unrolled when the tile alone is too small to fill the
+    // pipeline.
     i64 room = std::max<i64>(1, 128 / (copies * i64(std::max<size_t>(loads.size(), 1))));
     for (size_t i = s.main_reduce->nsrc; i-- > 1;) {
       U r = s.main_reduce->src(int(i));
-      i64 n = blocks(r), f = n <= 8 && n <= room ? n : copies < 8 ? largest_divisor(n, std::min<i64>(8 / copies, room)) : 1;
+      i64 n = blocks(r), f = n <= 8 && n <= room ? n
+                             : copies < 8        ? largest_divisor(n, std::min<i64>(8 / copies, room))
+                                                 : 1;
       if (f > 1) plan.split(r)->unroll = f, room /= f;
       if (f < n) break;
     }
@@ -325,15 +341,13 @@ std::string print(const Plan& plan) {
 
 U apply_plan(U sink, const Plan& plan) {
   struct Parts {
-    U value;                  // (outer * unroll + u) * lanes + v
-    std::vector<U> ranges;    // that replace it in STOREs and REDUCEs
-    U condition = nullptr;    // value < bound, when the split does not divide
+    U value;                // (outer * unroll + u) * lanes + v
+    std::vector<U> ranges;  // that replace it in STOREs and REDUCEs
+    U condition = nullptr;  // value < bound, when the split does not divide
   };
   UMap<Parts> parts;
   i64 next_id = 0;
-  auto range = [&](i64 n, RangeKind kind) {
-    return make(Op::RANGE, IDX, {index_constant(n)}, {next_id++, i64(kind)});
-  };
+  auto range = [&](i64 n, RangeKind kind) { return make(Op::RANGE, IDX, {index_constant(n)}, {next_id++, i64(kind)}); };
   auto take_apart = [&](U r) {
     Split split;
     for (auto& [k, v] : plan.splits)
@@ -391,8 +405,10 @@ U apply_plan(U sink, const Plan& plan) {
     };
     if (u->op == Op::INDEX && !mask.empty()) {
       U all = condition(mask);
-      if (src.size() > 2) src[2] = make_alu(Op::AND, src[2], all);
-      else src.push_back(all);
+      if (src.size() > 2)
+        src[2] = make_alu(Op::AND, src[2], all);
+      else
+        src.push_back(all);
     }
     if (u->op == Op::REDUCE) {
       std::vector<U> own;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Register allocation by linear scan, for any ISA: rows say which operands are read and written and in which class.
 //
-// A virtual register lives from its first definition to its last use; one that enters a loop from outside lives to the loop's end.
-// Intervals are served in order of their start. When a class is full, the interval with the least weight (uses, tenfold for
-// each loop around them, over length) goes to the frame, or, if it is a constant, is made again at each use; then the scan starts over
-// with the short intervals that this leaves, which cannot be spilled again. Registers that instructions name themselves (division,
-// the call's arguments) are busy between their definition and their last use.
+// A virtual register lives from its first definition to its last use; one that enters a loop from outside lives to the
+// loop's end. Intervals are served in order of their start. When a class is full, the interval with the least weight
+// (uses, tenfold for each loop around them, over length) goes to the frame, or, if it is a constant, is made again at
+// each use; then the scan starts over with the short intervals that this leaves, which cannot be spilled again.
+// Registers that instructions name themselves (division, the call's arguments) are busy between their definition and
+// their last use.
 #include <algorithm>
 #include <cmath>
 #include "compiler/codegen/codegen.h"
@@ -31,7 +32,8 @@ struct Busy {
 
 bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
 
-// Calls f(register field, class, bits, read, written) for every register that a line touches. RegClass and bits describe virtual ones.
+// Calls f(register field, class, bits, read, written) for every register that a line touches. RegClass and bits
+// describe virtual ones.
 template <class F>
 void each_register(CodeLine& line, F f) {
   if (!line.inst.row) return;
@@ -105,8 +107,10 @@ class Allocator {
         if (!is_virtual(r)) {
           if (read) {
             Busy* b = last_busy(cls, r);
-            if (b) b->end = std::max(b->end, at_read);
-            else busy_.push_back({cls, r, -1, at_read});
+            if (b)
+              b->end = std::max(b->end, at_read);
+            else
+              busy_.push_back({cls, r, -1, at_read});
           }
           if (written) busy_.push_back({cls, r, at_write, at_write});
           return;
@@ -171,8 +175,8 @@ class Allocator {
       u32 chosen = isa::no_register;
       if (v.hint != isa::no_register) {
         u32 p = is_virtual(v.hint) ? at(v.hint).assigned : v.hint;
-        if (p != isa::no_register && taken[g][p] == isa::no_register && std::ranges::find(list(reg.cls), p) != list(reg.cls).end() &&
-            usable(p))
+        if (p != isa::no_register && taken[g][p] == isa::no_register &&
+            std::ranges::find(list(reg.cls), p) != list(reg.cls).end() && usable(p))
           chosen = p;
       }
       if (chosen == isa::no_register)
@@ -277,8 +281,8 @@ class Allocator {
         if (is_virtual(r)) r = at(r).assigned;
       });
       const Operand *to = &line.inst.op[0], *from = &line.inst.op[1];
-      return line.kind == CodeLine::MOVE && to->kind == Operand::REG && from->kind == Operand::REG && to->reg == from->reg &&
-             to->cls == from->cls;
+      return line.kind == CodeLine::MOVE && to->kind == Operand::REG && from->kind == Operand::REG &&
+             to->reg == from->reg && to->cls == from->cls;
     });
   }
 

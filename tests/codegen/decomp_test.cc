@@ -231,8 +231,8 @@ i64 interesting(DType t, Random& random) {
     case 0: v = i64(r >> 8) % 4; break;
     case 1: v = -(i64(r >> 8) % 4); break;
     case 2: v = i64(u64(1) << (r >> 8 & 63)); break;
-    case 3: v = i64(u64(1) << (r >> 8 & 63)) - 1; break;
-    case 4: v = -i64(u64(1) << (r >> 8 & 63)); break;
+    case 3: v = i64((u64(1) << (r >> 8 & 63)) - 1); break;
+    case 4: v = i64(-(u64(1) << (r >> 8 & 63))); break;
     case 5: v >>= r >> 8 & 63; break;
     default: break;
   }

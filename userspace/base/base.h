@@ -38,13 +38,17 @@ inline void append(std::string& out, bool v) { out += v ? "true" : "false"; }
 void append(std::string& out, double v);  // shortest text that reads back to the same value
 void append(std::string& out, float v);
 template <class T>
-  requires(std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>)
+concept Integer = std::is_integral_v<T> && !std::is_same_v<T, bool> && !std::is_same_v<T, char>;
+template <class T>
+concept List = !std::is_convertible_v<const T&, std::string_view> && requires(const T& v) {
+  std::span(v).data();
+};
+template <Integer T>
 void append(std::string& out, T v) {
   char buffer[24];
   out.append(buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr);
 }
-template <class T>
-  requires requires(const T& v) { std::span(v).data(); } && (!std::is_convertible_v<const T&, std::string_view>)
+template <List T>
 void append(std::string& out, const T& values) {
   out += '(';
   for (bool first = true; const auto& v : values) {
@@ -60,8 +64,8 @@ std::string str(const A&... parts) {
   (append(out, parts), ...);
   return out;
 }
-std::string hex(u64 value, int digits = 0);            // "0x1f"; at least `digits` digits
-std::string quote_json(std::string_view text);         // with the quotation marks
+std::string hex(u64 value, int digits = 0);     // "0x1f"; at least `digits` digits
+std::string quote_json(std::string_view text);  // with the quotation marks
 std::vector<std::string_view> split(std::string_view text, char separator);
 std::string closest(std::string_view word, std::span<const std::string_view> known);  // "" when nothing is near
 u64 hash_bytes(const void* data, size_t bytes, u64 seed = 0);  // stable across runs and hosts; not cryptographic
@@ -87,10 +91,11 @@ struct DeviceError : Error {  // a device hung, faulted or vanished; `state` hol
 [[noreturn]] inline void unreachable() { check_failed("", 0, "unreachable", ""); }
 
 // ---- context.cc: variables for people ------------------------------------------------------------------------------
-// ctx.DEBUG reads one; Scoped s(ctx.BEAM, 4) overrides it until the end of the block. Rows are in context.def. Each thread
-// has its own copy: the first thread starts with the environment's values, pool workers inherit the copy of the thread that
-// gave them work, and another thread gets the environment's with its first arena or when it calls environment_to_thread().
-struct Text : std::string_view {  // the text of a variable: kept for the life of the process, so that ctx needs no destructor
+// ctx.DEBUG reads one; Scoped s(ctx.BEAM, 4) overrides it until the end of the block. Rows are in context.def. Each
+// thread has its own copy: the first thread starts with the environment's values, pool workers inherit the copy of the
+// thread that gave them work, and another thread gets the environment's with its first arena or when it calls
+// environment_to_thread().
+struct Text : std::string_view {  // of a variable: kept for the life of the process, so that ctx needs no destructor
   constexpr Text() = default;
   Text(std::string_view text);
   Text(const std::string& text) : Text(std::string_view(text)) {}
@@ -108,12 +113,12 @@ struct Context {
 };
 extern constinit thread_local Context ctx;  // constant-initialised: reading it is one load, without a wrapper call
 void environment_to_thread();               // once per thread: ctx = the environment's values
-void check_environment();                   // Error if a variable of the environment has a value that its row does not accept
+void check_environment();  // Error if a variable of the environment has a value that its row does not accept
 struct VariableRow {
   std::string_view name, type, default_value, doc;
 };
 std::span<const VariableRow> context_rows();
-bool set_from_argument(std::string_view argument);  // "NAME=value" with NAME in capitals; false if it is not of that form
+bool set_from_argument(std::string_view argument);  // "NAME=value", NAME in capitals; false if not of that form
 template <class T>
 struct Scoped {
   T& variable;
@@ -130,12 +135,12 @@ template <class T, class V>
 Scoped(T&, V&&) -> Scoped<T>;
 
 // ---- file.cc -------------------------------------------------------------------------------------------------------
-std::string read_file(const std::string& path);                        // OsError
-void write_file(const std::string& path, std::string_view contents);   // to a temporary file beside it, then renamed
+std::string read_file(const std::string& path);                       // OsError
+void write_file(const std::string& path, std::string_view contents);  // to a temporary file beside it, then renamed
 bool file_exists(const std::string& path);
-void make_folders(const std::string& path);                            // mkdir -p
-std::string cache_folder();                                            // $XDG_CACHE_HOME/ingot or ~/.cache/ingot, made
-class MappedFile {                                                     // read-only mapping
+void make_folders(const std::string& path);  // mkdir -p
+std::string cache_folder();                  // $XDG_CACHE_HOME/ingot or ~/.cache/ingot, made
+class MappedFile {                           // read-only mapping
  public:
   explicit MappedFile(const std::string& path);
   ~MappedFile();
@@ -149,8 +154,8 @@ class MappedFile {                                                     // read-o
 };
 
 // ---- pool.cc: threads ----------------------------------------------------------------------------------------------
-// parallel(n, f) calls f(0) … f(n-1), each once, on this thread and the pool's; returns when all are done and rethrows the
-// first exception. Nested calls run on the calling thread. ctx.THREADS bounds the width (0: one per core).
+// parallel(n, f) calls f(0) … f(n-1), each once, on this thread and the pool's; returns when all are done and rethrows
+// the first exception. Nested calls run on the calling thread. ctx.THREADS bounds the width (0: one per core).
 int thread_count();
 void parallel(i64 n, const std::function<void(i64)>& f);
 i64 now_ns();  // monotonic

@@ -14,9 +14,9 @@ class Buffer {  // device memory with an intrusive count; share it through Buffe
  public:
   Device& device;
   i64 bytes;
-  u64 address = 0;        // device address
-  void* host = nullptr;   // host pointer where the device shares memory with the host, else nullptr
-  u64 handle = 0;         // the device's own
+  u64 address = 0;       // device address
+  void* host = nullptr;  // host pointer where the device shares memory with the host, else nullptr
+  u64 handle = 0;        // the device's own
  private:
   friend class BufferRef;
   friend class Device;
@@ -51,27 +51,28 @@ struct DeviceInfo {
   int threads = 1;
   i64 memory_bytes = 0;
 };
-struct Code {               // machine code loaded on a device; freed by ~Code
+struct Code {  // machine code loaded on a device; freed by ~Code
   virtual ~Code() = default;
 };
-struct Launch {             // one entry of a launch list
+struct Launch {  // one entry of a launch list
   Code* code = nullptr;
   void* const* params = nullptr;  // CPU: addresses of the buffers, in PARAM order
   i64 extent = 1;
-  i64 pieces = 1;           // how many pieces to split the extent into (1: run on the calling thread)
+  i64 pieces = 1;  // how many pieces to split the extent into (1: run on the calling thread)
 };
 class Device {
  public:
   virtual ~Device() = default;
   virtual const DeviceInfo& info() const = 0;
-  // 64-byte aligned and uninitialised; DeviceError when out of memory. Under GUARD=1 a buffer may be aligned to its element only.
+  // 64-byte aligned and uninitialised; DeviceError when out of memory. Under GUARD=1 a buffer may be aligned to its
+  // element only.
   virtual BufferRef alloc(i64 bytes) = 0;
   virtual void copy_in(Buffer& to, i64 offset, const void* from, i64 bytes) = 0;
   virtual void copy_out(void* to, const Buffer& from, i64 offset, i64 bytes) = 0;
   virtual std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name) = 0;
-  virtual void run(std::span<const Launch> launches) = 0;                     // in order; each sees the ones before
-  virtual void wait() = 0;                                                    // until everything given to run() is done
-  virtual void free(Buffer& buffer) = 0;                                      // called by BufferRef
+  virtual void run(std::span<const Launch> launches) = 0;  // in order; each sees the ones before
+  virtual void wait() = 0;                                 // until everything given to run() is done
+  virtual void free(Buffer& buffer) = 0;                   // called by BufferRef
  protected:
   static Buffer* make_buffer(Device& device, i64 bytes);
 };

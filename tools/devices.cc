@@ -33,7 +33,12 @@ int devices_main(Arguments args) {
   o.rest("", "Lists the devices that DEV= accepts, and which one is used when DEV is not set.", 0, 0);
   std::vector<Found> all;
   for (const Backend& b : backends()) all.push_back(probe(b));
-  const std::string& chosen = device_name(device_number(""));
+  std::string chosen;
+  try {
+    chosen = device_name(device_number(""));
+  } catch (const Error& e) {
+    if (!ctx.DEV.empty()) throw;  // else: no device is present, which the list says
+  }
   if (!json) printf("%s\n", bold("device  state").c_str());
   for (size_t i = 0; i < all.size(); i++) {
     const Found& f = all[i];

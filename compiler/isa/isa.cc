@@ -18,6 +18,9 @@ std::span<const Isa> isas() {
   return {};
 #endif
 }
+#ifndef CONFIG_ISA_X86
+std::span<const OperandSpec> operands_of(const Inst&) { return {}; }  // no instruction set, no rows
+#endif
 const Isa* find_isa(std::string_view name) {
   for (const Isa& isa : isas())
     if (isa.name == name) return &isa;

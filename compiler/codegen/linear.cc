@@ -61,8 +61,14 @@ class Lineariser {
   u64 bit(U r) const { return u64(1) << (std::ranges::find(ranges_, r) - ranges_.begin()); }
   UMap<u64> dependencies(const std::vector<U>& order) {
     UMap<u64> deps;
+    std::vector<u64> carried;  // by accumulator: the loops that it is carried round
+    for (U u : order)
+      if (u->op == Op::REDUCE && u->arg(1) >= 0) {
+        carried.resize(std::max(carried.size(), size_t(u->arg(1)) + 1));
+        for (U r : u->src().subspan(1)) carried[size_t(u->arg(1))] |= bit(r);
+      }
     for (U u : order) {
-      u64 d = u->op == Op::RANGE ? bit(u) : 0;
+      u64 d = u->op == Op::RANGE ? bit(u) : u->op == Op::ACC ? carried[size_t(u->arg(0))] : 0;
       for (U s : u->src()) d |= *deps.find(s);
       if (u->op == Op::REDUCE)
         for (U r : u->src().subspan(1)) d &= ~bit(r);

@@ -95,9 +95,9 @@ Arena::~Arena() {
   for (char* chunk : chunks_) std::free(chunk);
 }
 
-Arena& Arena::main() {
-  thread_local Arena arena;
-  return arena;
+Arena& Arena::main() {  // never destroyed: a Tensor at namespace scope may outlive every destructor of this thread
+  thread_local Arena* arena = new Arena;
+  return *arena;
 }
 Arena& Arena::current() { return current_arena ? *current_arena : main(); }
 ArenaScope::ArenaScope(Arena& arena) : outer(current_arena) { current_arena = &arena; }

@@ -171,6 +171,15 @@ TEST(Kernel, ReductionsInLanes) {
       }
 }
 
+TEST(Kernel, CountsUnderACondition) {  // the update is the accumulator plus a constant: it must not leave its loop
+  for (i64 n : {2, 16, 40}) {
+    Kernel k;
+    U a = k.param(F32, 24 * n), c = k.param(F32, 24, true), i = k.range(24), l = k.range(n, RangeKind::REDUCE);
+    U less = make_alu(Op::CMPLT, k.load(a, Expr(i) * n + l), constant_float(F32, 0.5));
+    agree(k, {k.store(c, i, k.reduce(Op::ADD, cast(less, F32), {l}), {i})}, 0, str("count ", n).c_str());
+  }
+}
+
 TEST(Kernel, SoftmaxTwoReductions) {
   for (i64 n : {5, 16, 50}) {
     Kernel k;

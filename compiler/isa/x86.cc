@@ -17,8 +17,7 @@ namespace ingot::isa {
 using namespace x86;
 using Bytes = std::vector<u8>;
 
-// ---- tables
-// ----------------------------------------------------------------------------------------------------------
+// ---- tables -------------------------------------------------------------------------------------------------------
 extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other;
 
 static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16, &x86_sse, &x86_other};
@@ -49,9 +48,8 @@ bool predicable(const Inst& r) { return r.flags & MASK; }
 bool reads_flags(const Inst& r) { return r.flags & READS; }
 bool writes_flags(const Inst& r) { return r.flags & WRITES; }
 
-// ---- names
-// -----------------------------------------------------------------------------------------------------------
-enum Prefixes : u16 { LOCK = 1, REP = 2, REPNE = 4, DATA16 = 8, ADDR32 = 16, SEGMENT_SHIFT = 5, REX64 = 512 };
+// ---- names --------------------------------------------------------------------------------------------------------
+enum Prefixes : u16 { LOCK = 1, REP = 2, REPNE = 4, ADDR32 = 8 };  // Instruction::prefixes
 constexpr std::string_view names64[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"};
 constexpr std::string_view names32[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
 constexpr std::string_view names16[] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
@@ -94,8 +92,7 @@ static std::string_view size_name(int bits) {
   }
 }
 
-// ---- does an operand fit?
-// --------------------------------------------------------------------------------------------
+// ---- does an operand fit? -----------------------------------------------------------------------------------------
 static bool extended_registers(const Inst& r) { return r.scheme == EVEX; }
 static bool fits_immediate(const OperandSpec& s, i64 v) {
   if (s.fixed >= 0) return v == s.fixed;
@@ -166,8 +163,7 @@ static bool fits(const Inst& r, std::span<const Operand> operands, bool allow_vi
   return true;
 }
 
-// ---- bytes from a row
-// ------------------------------------------------------------------------------------------------
+// ---- bytes from a row ---------------------------------------------------------------------------------------------
 static void put(Bytes& out, i64 value, int bytes) {
   for (int i = 0; i < bytes; i++) out.push_back(u8(u64(value) >> (8 * i)));
 }
@@ -327,8 +323,7 @@ static bool encode(const Instruction& in, Bytes& out) {
   return true;
 }
 
-// ---- a row from bytes
-// ------------------------------------------------------------------------------------------------
+// ---- a row from bytes ---------------------------------------------------------------------------------------------
 struct Index {  // forms by scheme, map and opcode
   std::vector<u32> begin;
   std::vector<u16> form;
@@ -682,8 +677,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   return truncated ? 0 : at;
 }
 
-// ---- text
-// ------------------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------------------------
 static void print_memory(std::string& out, const OperandSpec& s, const Operand& m) {
   if (s.mem_bits != opaque_bits) out += size_name(m.bits);
   if (s.place == NOWHERE) {
@@ -747,8 +741,7 @@ static std::string print(const Instruction& in) {
   return out;
 }
 
-// ---- a row from text
-// -------------------------------------------------------------------------------------------------
+// ---- a row from text ----------------------------------------------------------------------------------------------
 struct Names {  // open addressing: name -> first form of the table with it, then a chain in table order
   std::vector<u16> slot, next;
   static constexpr u16 none = 0xFFFF;
@@ -1042,8 +1035,7 @@ Isa x86_isa() {
           parse};
 }
 
-// ---- features
-// --------------------------------------------------------------------------------------------------------
+// ---- features -----------------------------------------------------------------------------------------------------
 u64 x86::host_features() {
   u32 a, b, c, d, b7 = 0, c7 = 0, d7 = 0, a71 = 0;
   if (!__get_cpuid(1, &a, &b, &c, &d) || !(c >> 27 & 1)) return 0;  // OSXSAVE: the kernel saves extended state

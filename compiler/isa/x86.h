@@ -5,30 +5,30 @@
 // A row is X86(name, encoding, operands[, meaning, dtype][, features[, latency]]). One row makes one form (Inst) per
 // scheme, vector length and operand size that it lists; a row that cannot be read does not compile.
 //
+// clang-format off
 // encoding, in the order of the bytes:
-//   VEX.128-256.66.0F.WIG 58 /r       lengths 128 256 512, a range of them, LIG, LZ; prefix NP 66 F3 F2; map; W0 W1
-//   WIG, or
-//                                     Wy: W0 with 32-bit and W1 with 64-bit operands. {vex} before it: never chosen
-//                                     unasked
-//   VEX.128.66.0F.WIG,EVEX.128-512.66.0F.W0 58 /r   a VEX form and its EVEX twin; decorations apply to EVEX alone
-//   o16 o32 o64 ov oy dv dq           legacy operand sizes: 66, none, REX.W; v = 16 32 64, y = 32 64; d*: 64 without
-//   REX.W NP 66 F3 F2 0F 0F38 0F3A          legacy mandatory prefixes and maps 58  50+r  70+cc opcode; with a register
-//   in it; with a condition in it: a form each, `%` in the name /r /0 … /7  C8  C0+i              ModRM: both operands;
-//   an extension; fixed; with a register in it asm                               understood by the assembler, never
-//   shown by the disassembler
-// operands: [+|=|-] kind size decorations, comma separated, in the order of the text. The first is written and the
-// others are read; + is read and written, = written, - read; ~ may change places with the next. Kinds are those of the
-// manual's opcode map where it has one:
-//   general  G ModRM.reg  E ModRM.rm or memory  R ModRM.rm  B VEX.vvvv  Z opcode   a8 c8 dv …: that register
-//   vector   V ModRM.reg  W ModRM.rm or memory  U ModRM.rm  H VEX.vvvv  L immediate[7:4]   x0: xmm0
-//   mask     KG KE KR KB  as G E R B, KP a pair in ModRM.reg     MMX  P Q N as V W U        S C D segment, control,
-//   debug   F ModRM x87, st0 tile     TG TR TB                        M memory   A memory without a size   vm32x/x
-//   memory with vector index / its size I unsigned immediate, Is signed, J pc-relative, O memory at an absolute
-//   address, X ds:[rsi], Y es:[rdi], 1 that number
-// sizes: bits, or v y (above), z = v up to 32, x = vector length, h f e = its half, quarter, eighth.
-// decorations: /b32 broadcast of 32-bit elements, !32 disp8 counts 32-bit units, {k} {kz} masking, {er} {sae} rounding,
-//   =cc8 or =cc32: not in the text but a comparison predicate in the name. After `;`: <f reads flags, >f writes them,
-//   <>av …
+//   VEX.128-256.66.0F.WIG 58 /r   lengths: 128 256 512, a range of them, LIG, LZ; prefix: NP 66 F3 F2; map; W0 W1 WIG, or Wy: W0
+//                                 with 32-bit and W1 with 64-bit operands; {vex} or {evex} in front is part of the text
+//   VEX.(…),EVEX.(…) 58 /r        a VEX form and its EVEX twin; decorations of operands apply to EVEX alone
+//   o16 o32 o64 ov oy dv dq       legacy operand size: 66, none, REX.W; v = 16 32 64, y = 32 64; d*: 64 bits without REX.W
+//   NP 66 F3 F2  0F 0F38 0F3A     legacy mandatory prefixes and maps; 3DNow: opcode after the operands
+//   58  50+r  70+cc               opcode; with a register in it; with a condition in it: a form each, which replaces % in the name
+//   /r  /0 … /7  C8  C0+i         ModRM: two operands; an extension; fixed; with a register in it
+//   a32  rex  rex2                prefix 67; any REX (a prefix byte after REX is an instruction of its own); any REX2
+//   asm  dis                      known to the assembler only; to the disassembler only
+// operands, in the order of the text: [+|=|-|~] kind size decorations. The first is written and the others are read; + is read
+// and written, = written, - read; ~ may change places with the next. Kinds are the manual's opcode-map letters where it has one:
+//   general   G ModRM.reg   E ModRM.rm or memory   R ModRM.rm   B VEX.vvvv   Z opcode     a8 c8 dv …  that register
+//   vector    V ModRM.reg   W ModRM.rm or memory   U ModRM.rm   H VEX.vvvv   L immediate[7:4]     x0  xmm0
+//   mask      KG KE KR KB as G E R B; KP a pair in ModRM.reg        MMX  P Q N as V W U        tile  TG TR TB
+//   others    S C D segment, control, debug in ModRM.reg            x87  F ModRM.rm, st0
+//   memory    M   A without a size   O absolute   X ds:[rsi]   Y es:[rdi]   vm32x/x  vector index, then the size in the text
+//   numbers   I unsigned immediate   Is signed   J pc-relative   1  that number
+// sizes: bits, or v y (above), z = v up to 32, x = vector length, h f e = its half, quarter, eighth
+// decorations: /b32 broadcast of 32-bit elements   !32 disp8 counts 32-bit units   {k} {kz} masking   {er} {sae} rounding
+//   =cc8 =cc32 =cc7 =cc9: not in the text but a comparison predicate that replaces % in the name
+// after `;` what the text does not show: <f reads flags, >f writes them, <>av …
+// clang-format on
 #pragma once
 #include "compiler/isa/isa.h"
 

@@ -150,8 +150,7 @@ std::vector<u8> random_string(Random& random) {
   return s;
 }
 
-// ---- LLVM
-// ------------------------------------------------------------------------------------------------------------
+// ---- LLVM ---------------------------------------------------------------------------------------------------------
 bool have_llvm() { return access("/usr/bin/llvm-mc-19", X_OK) == 0 && access("/usr/bin/llvm-objdump-19", X_OK) == 0; }
 static std::string run(const std::string& command) {
   std::string out;

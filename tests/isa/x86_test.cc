@@ -25,9 +25,9 @@ static std::string disassembled(std::span<const u8> bytes, size_t* length = null
   return n ? target().print(i) : "";
 }
 
-// ---- golden files
-// ---------------------------------------------------------------------------------------------------- x86.txt: bytes,
-// text that assembles to them, and how they disassemble where that is written differently.
+// ---- golden files -------------------------------------------------------------------------------------------------
+
+// x86.txt: bytes, text that assembles to them, and how they disassemble where that is written differently.
 TEST(X86Golden, AssembleAndDisassemble) {
   std::string file = read_file(str(golden_folder, "x86.txt"));
   size_t lines = 0, wrong = 0;
@@ -62,9 +62,9 @@ TEST(X86Golden, RandomStrings) {
   EXPECT_GT(lines, 3000u);
 }
 
-// ---- live, where llvm-19 is installed
-// -------------------------------------------------------------------------------- Texts that LLVM's assembler reads
-// differently although its disassembler writes them.
+// ---- live, where llvm-19 is installed -----------------------------------------------------------------------------
+
+// Texts that LLVM's assembler reads differently although its disassembler writes them.
 static bool only_disassembled(const Inst& row) {
   static const std::set<std::string_view> names = {
       "lock", "rep", "repne", "xacquire", "xrelease", "data16", "addr32", "rex64",  "cs",  "ss",    "ds",
@@ -220,8 +220,7 @@ TEST(X86Live, AgreementOverRandomStrings) {
   EXPECT_LT(double(wrong), 0.005 * double(strings.size()));
 }
 
-// ---- the rows by themselves
-// ------------------------------------------------------------------------------------------
+// ---- the rows by themselves ---------------------------------------------------------------------------------------
 TEST(X86Rows, RoundTrip) {  // encode → decode → print → parse → encode
   Random random(1);
   size_t wrong = 0, n = 0;
@@ -300,8 +299,7 @@ TEST(X86Rows, FindRow) {
   EXPECT_TRUE(bytes.empty());
 }
 
-// ---- text
-// ------------------------------------------------------------------------------------------------------------
+// ---- text ---------------------------------------------------------------------------------------------------------
 TEST(X86Text, LabelsAndBranches) {
   std::string near = "top:\n  dec rax  # comment\n  jne top\n  ret ; done\n";
   EXPECT_EQ(hex_text(assemble(target(), near)), "48ffc875fbc3");

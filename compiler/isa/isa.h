@@ -1,32 +1,44 @@
 // SPDX-License-Identifier: MIT
-// Machine code. One row per instruction (x86.def …) drives the assembler, the text parser, the disassembler, instruction
-// selection and documentation; later the emulator. This header is what an ISA looks like from outside; each ISA adds
-// its operand kinds and encoding in its own .cc and one row in isa.cc.
+// Machine code. One row per instruction (x86.def …) drives the assembler, the text parser, the disassembler,
+// instruction selection and documentation; later the emulator. This header is what an ISA looks like from outside; each
+// ISA adds its operand kinds and encoding in its own .cc and one row in isa.cc.
 #pragma once
 #include "compiler/uop/uop.h"
 
 namespace ingot::isa {
 
-// ---- isa.cc: what every ISA shares -----------------------------------------------------------------------------------
+// ---- isa.cc: what every ISA shares
+// -----------------------------------------------------------------------------------
 enum class RegClass : u8 {  // x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest is never allocated
-  NONE, SCALAR, VECTOR, PREDICATE, FLAGS, POINTER, MMX, X87, SEGMENT, CONTROL, DEBUG, TILE
+  NONE,
+  SCALAR,
+  VECTOR,
+  PREDICATE,
+  FLAGS,
+  POINTER,
+  MMX,
+  X87,
+  SEGMENT,
+  CONTROL,
+  DEBUG,
+  TILE
 };
-inline constexpr u32 first_virtual = 256;                             // register numbers from here on are virtual
+inline constexpr u32 first_virtual = 256;  // register numbers from here on are virtual
 inline constexpr u32 no_register = ~u32(0);
 
 struct Operand {  // an actual operand
   enum Kind : u8 { NONE, REG, MEM, IMM } kind = NONE;
   RegClass cls = RegClass::NONE;  // REG
-  u16 bits = 0;                   // REG: width of the access (32 = eax, 256 = ymm); MEM: bytes accessed * 8, before broadcast
-  u32 reg = no_register;          // REG: number; MEM: base (no_register: none; or RegClass::POINTER in cls: pc-relative)
-  u32 index = no_register;        // MEM; with `vector_index` a vector register (gathers)
+  u16 bits = 0;             // REG: width of the access (32 = eax, 256 = ymm); MEM: bytes accessed * 8, before broadcast
+  u32 reg = no_register;    // REG: number; MEM: base (no_register: none; or RegClass::POINTER in cls: pc-relative)
+  u32 index = no_register;  // MEM; with `vector_index` a vector register (gathers)
   u8 scale = 1;
   bool vector_index = false;
-  u16 index_bits = 0;             // width of a vector index register
-  u8 broadcast = 0;               // MEM: 0, or the number of copies {1toN}; bits is then one copy's
-  u8 segment = 0;                 // MEM, x86: 1 + number of an overriding segment register (es cs ss ds fs gs)
-  u8 address_bits = 64;           // MEM, x86: width of base and index
-  i64 imm = 0;                    // IMM: value; MEM: displacement
+  u16 index_bits = 0;    // width of a vector index register
+  u8 broadcast = 0;      // MEM: 0, or the number of copies {1toN}; bits is then one copy's
+  u8 segment = 0;        // MEM, x86: 1 + number of an overriding segment register (es cs ss ds fs gs)
+  u8 address_bits = 64;  // MEM, x86: width of base and index
+  i64 imm = 0;           // IMM: value; MEM: displacement
   bool operator==(const Operand&) const = default;
 };
 Operand reg(RegClass cls, int bits, u32 number);
@@ -42,12 +54,12 @@ struct OperandSpec {  // what a row accepts at one position, in the order of the
   u8 broadcast_bits = 0;          // element width where {1toN} is accepted
   u8 imm_bits = 0;                // immediate accepted, sign-extended from so many bits unless imm_unsigned
   bool imm_unsigned = false, pc_relative = false;
-  i16 fixed = -1;                 // the only register number accepted (cl, eax, xmm0), or the only immediate if imm_bits
-  bool vector_index = false;      // memory with a vector register of `bits` bits as its index
-  bool pair = false;              // the register and its successor; even
-  bool implicit = false;          // takes part in uses and definitions but not in the text or the encoding
+  i16 fixed = -1;             // the only register number accepted (cl, eax, xmm0), or the only immediate if imm_bits
+  bool vector_index = false;  // memory with a vector register of `bits` bits as its index
+  bool pair = false;          // the register and its successor; even
+  bool implicit = false;      // takes part in uses and definitions but not in the text or the encoding
   Access access = READ;
-  u8 place = 0;                   // per-ISA: which encoding field carries it
+  u8 place = 0;  // per-ISA: which encoding field carries it
 };
 
 struct Effect {  // operand `target` = value; hole i of the pattern is operand i of the text
@@ -90,25 +102,31 @@ struct Isa {
   std::string_view doc;
   size_t rows;
   const Inst& (*row)(size_t i);
-  bool (*encode)(const Instruction&, std::vector<u8>& out);   // false: an operand the row cannot carry
-  // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. A pc-relative operand holds the
-  // distance from the end of the instruction, in print and parse too; disassemble() shows and assemble() takes targets.
+  bool (*encode)(const Instruction&, std::vector<u8>& out);  // false: an operand the row cannot carry
+  // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. A pc-relative operand
+  // holds the distance from the end of the instruction, in print and parse too; disassemble() shows and assemble()
+  // takes targets.
   size_t (*decode)(std::span<const u8> bytes, Instruction& out);
-  std::string (*print)(const Instruction&);                   // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
+  std::string (*print)(const Instruction&);  // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
   bool (*parse)(std::string_view line, Instruction& out, std::string& error);  // chooses the shortest encoding
 };
 std::span<const Isa> isas();
 const Isa* find_isa(std::string_view name);
 const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features);
 std::string disassemble(const Isa&, std::span<const u8> code, bool with_encoding);  // one line per instruction
-std::vector<u8> assemble(const Isa&, std::string_view text);  // lines, `label:` and comments after # or ;  Error with line
+std::vector<u8> assemble(const Isa&,
+                         std::string_view text);  // lines, `label:` and comments after # or ;  Error with line
 
 // ---- x86.cc: features (bits of features_of) ------------------------------------------------------------------------
 namespace x86 {
 enum Feature : u64 {
-  AVX2 = 1,       // AVX2, FMA, F16C, BMI1/2: our baseline
-  AVX512 = 2,     // F, BW, DQ, VL, CD
-  VNNI = 4, BF16 = 8, FP16 = 16, VBMI = 32, OTHER = 64,  // OTHER: assembled and disassembled but never selected
+  AVX2 = 1,    // AVX2, FMA, F16C, BMI1/2: our baseline
+  AVX512 = 2,  // F, BW, DQ, VL, CD
+  VNNI = 4,
+  BF16 = 8,
+  FP16 = 16,
+  VBMI = 32,
+  OTHER = 64,  // OTHER: assembled and disassembled but never selected
 };
 u64 host_features();  // CPUID and XGETBV: what the processor and the kernel allow
 }  // namespace x86

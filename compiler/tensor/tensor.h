@@ -499,9 +499,9 @@ TensorFile parse_safetensors(std::span<const u8> bytes, std::string_view name); 
 
 // ---- capture.cc: captured steps ------------------------------------------------------------------------------------
 // Captured step([&](std::span<const Tensor> in) { …; return std::vector{loss}; });  step({x, y})[0].item();
-// A call runs the step and records its launches; later calls launch the list with the new inputs and do not run the step's
-// code. If state is still made in the first call, the second one records (runtime.h states the rules). Inputs must be
-// realised and keep their shapes and dtypes. Outputs are overwritten by the next call: clone() what must stay.
+// A call runs the step and records its launches; later calls launch the list with the new inputs and do not run the
+// step's code. If state is still made in the first call, the second one records (runtime.h states the rules). Inputs
+// must be realised and keep their shapes and dtypes. Outputs are overwritten by the next call: clone() what must stay.
 // capture.h has the same for functions of named tensors.
 class Captured {
  public:

@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: MIT
-// The IR: one immutable, interned graph of UOps from the lazy tensor down to the loops of a kernel, and rewrite rules over it.
+// The IR: one immutable, interned graph of UOps from the lazy tensor down to the loops of a kernel, and rewrite rules
+// over it.
 //
-// A UOp is an op, a dtype, sources and a list of integer arguments; op.def says what each means. Making the same node twice
-// gives the same pointer, so equality of pointers is equality of structure within an arena. A UOp belongs to the thread's
-// current arena and lives until that arena's sweep finds no Pin above it. Nothing here knows that devices exist.
+// A UOp is an op, a dtype, sources and a list of integer arguments; op.def says what each means. Making the same node
+// twice gives the same pointer, so equality of pointers is equality of structure within an arena. A UOp belongs to the
+// thread's current arena and lives until that arena's sweep finds no Pin above it. Nothing here knows that devices
+// exist.
 //
 // Two levels share the ops (spec.cc states each as rules):
-//   tensors: BUFFER, CONST, IOTA, movement ops, REDUCE_AXIS, GATHER, ASSIGN … and elementwise ops. Every node has a shape. The
+//   tensors: BUFFER, CONST, IOTA, movement ops, REDUCE_AXIS, GATHER, ASSIGN … and elementwise ops. Every node has a
+//   shape. The
 //            sources of an elementwise op have one shape, or shape () which stands for every element.
-//   kernels: SINK(STORE(INDEX(PARAM, idx[, condition]), value, RANGE …) …). Values are scalars or short vectors. Loops are RANGEs;
+//   kernels: SINK(STORE(INDEX(PARAM, idx[, condition]), value, RANGE …) …). Values are scalars or short vectors. Loops
+//   are RANGEs;
 //            REDUCE closes its ranges around a value, STORE closes its ranges around itself.
 #pragma once
 #include <array>
@@ -44,8 +48,8 @@ struct DType {
   u16 lanes = 1;
   constexpr bool operator==(const DType&) const = default;
   constexpr const DTypeRow& row() const { return dtype_rows[int(scalar)]; }
-  constexpr int bits() const { return row().bits; }        // of one lane, as stored; a bool is a byte, 0 or 1
-  constexpr int bytes() const { return bits() / 8; }       // of one lane
+  constexpr int bits() const { return row().bits; }   // of one lane, as stored; a bool is a byte, 0 or 1
+  constexpr int bytes() const { return bits() / 8; }  // of one lane
   constexpr bool is_float() const { return row().kind == Kind::FLOATING; }
   constexpr bool is_signed() const { return row().kind == Kind::SIGNED; }
   constexpr bool is_unsigned() const { return row().kind == Kind::UNSIGNED; }
@@ -57,13 +61,13 @@ struct DType {
 #define DTYPE(name, ...) inline constexpr DType name{Scalar::name};
 #include "compiler/uop/dtype.def"
 #undef DTYPE
-void append(std::string& out, DType dtype);                        // "f32", "f32x8"
-std::optional<DType> dtype_from_name(std::string_view name);       // either spelling: "f32", "float32", "f32x8"
-DType promote(DType a, DType b);                                   // JAX's lattice; Error never
-u64 encode_float(double value, DType dtype);                       // to nearest even; the bits in the low bits of the result
-double decode_float(u64 bits, DType dtype);                        // exact
-double round_to(double value, DType dtype);                        // decode(encode)
-i64 wrap_to(i64 value, DType dtype);                               // two's complement, sign- or zero-extended; bool: != 0
+void append(std::string& out, DType dtype);                   // "f32", "f32x8"
+std::optional<DType> dtype_from_name(std::string_view name);  // either spelling: "f32", "float32", "f32x8"
+DType promote(DType a, DType b);                              // JAX's lattice; Error never
+u64 encode_float(double value, DType dtype);                  // to nearest even; the bits in the low bits of the result
+double decode_float(u64 bits, DType dtype);                   // exact
+double round_to(double value, DType dtype);                   // decode(encode)
+i64 wrap_to(i64 value, DType dtype);                          // two's complement, sign- or zero-extended; bool: != 0
 
 // ---- uop.cc --------------------------------------------------------------------------------------------------------
 enum class Op : u8 {
@@ -73,10 +77,18 @@ enum class Op : u8 {
   COUNT
 };
 enum OpProperty : u16 {
-  LEAF = 1, TENSOR = 2, MOVEMENT = 4, ALU = 8, KERNEL = 16, COMMUTES = 32, ASSOCIATES = 64, TO_BOOL = 128,
-  NUMERIC = 256,     // integers and floats
-  FLOAT_ONLY = 512, INTEGER = 1024,
-  LOGIC = 2048,      // also bool
+  LEAF = 1,
+  TENSOR = 2,
+  MOVEMENT = 4,
+  ALU = 8,
+  KERNEL = 16,
+  COMMUTES = 32,
+  ASSOCIATES = 64,
+  TO_BOOL = 128,
+  NUMERIC = 256,  // integers and floats
+  FLOAT_ONLY = 512,
+  INTEGER = 1024,
+  LOGIC = 2048,  // also bool
 };
 struct OpRow {
   const char* name;
@@ -95,11 +107,11 @@ inline void append(std::string& out, Op op) { out += row(op).name; }
 std::optional<Op> op_from_name(std::string_view name);
 
 enum class RangeKind : i64 {  // second argument of RANGE
-  LOOP,     // every value of it is independent: may become threads, lanes, unrolled copies
-  REDUCE,   // closed by a REDUCE
-  THREAD,   // split over the cores (or workgroups); at most one per kernel on a CPU, and then outermost
-  UNROLL,   // expanded into copies before linearisation
-  VECTOR,   // becomes the lanes of vectors
+  LOOP,                       // every value of it is independent: may become threads, lanes, unrolled copies
+  REDUCE,                     // closed by a REDUCE
+  THREAD,  // split over the cores (or workgroups); at most one per kernel on a CPU, and then outermost
+  UNROLL,  // expanded into copies before linearisation
+  VECTOR,  // becomes the lanes of vectors
 };
 
 class UOp;
@@ -108,23 +120,25 @@ using U = const UOp*;
 class UOp {
  public:
   Op op;
-  u8 ndim;                    // tensors: number of axes
-  DType dtype;                // tensors: of an element
+  u8 ndim;      // tensors: number of axes
+  DType dtype;  // tensors: of an element
   u32 nsrc, narg, hash;
-  mutable u32 mark;           // sweep
-  mutable u64 settled;        // bit per rule list that found nothing here (rewrite.cc)
-  const i64* dims;            // tensors: the shape
-  i64 min, max;               // idx and bool nodes of kernels: inclusive bounds, from the sources' bounds
+  mutable u32 mark;     // sweep
+  mutable u64 settled;  // bit per rule list that found nothing here (rewrite.cc)
+  const i64* dims;      // tensors: the shape
+  i64 min, max;         // idx and bool nodes of kernels: inclusive bounds, from the sources' bounds
 
   std::span<const U> src() const { return {reinterpret_cast<const U*>(this + 1), nsrc}; }
   U src(int i) const { return reinterpret_cast<const U*>(this + 1)[i]; }
-  std::span<const i64> arg() const { return {reinterpret_cast<const i64*>(reinterpret_cast<const U*>(this + 1) + nsrc), narg}; }
+  std::span<const i64> arg() const {
+    return {reinterpret_cast<const i64*>(reinterpret_cast<const U*>(this + 1) + nsrc), narg};
+  }
   i64 arg(int i) const { return arg()[size_t(i)]; }
   std::span<const i64> shape() const { return {dims, ndim}; }
-  i64 elements() const;       // tensors: product of the shape
+  i64 elements() const;  // tensors: product of the shape
   bool is_const() const { return op == Op::CONST; }
   bool is_const(i64 value) const { return op == Op::CONST && narg == 1 && !dtype.is_float() && arg(0) == value; }
-  double const_float() const; // CONST of a float dtype
+  double const_float() const;  // CONST of a float dtype
   i64 const_int() const { return arg(0); }
   RangeKind range_kind() const { return RangeKind(arg(1)); }
 };
@@ -187,15 +201,15 @@ inline U make(Op op, DType dtype, std::initializer_list<U> src, std::initializer
   return Arena::current().make(op, dtype, {src.begin(), src.size()}, {arg.begin(), arg.size()});
 }
 U make_alu(Op op, U a, U b = nullptr, U c = nullptr);  // dtype from the sources (comparisons: bool; WHERE: b's)
-U constant(DType dtype, i64 value);                    // wrapped to the dtype; a float dtype gets the float of that value
-U constant_float(DType dtype, double value);           // rounded to the dtype
-U index_constant(i64 value);                           // of dtype IDX
-U cast(U x, DType dtype);                              // x itself if it has the dtype
-U with_sources(U u, std::span<const U> src);           // same op, dtype, arg
-U import(U u);                                         // copies a graph of another arena into the current one
-std::vector<U> toposort(std::span<const U> roots);     // sources before users, each once; no recursion
+U constant(DType dtype, i64 value);                 // wrapped to the dtype; a float dtype gets the float of that value
+U constant_float(DType dtype, double value);        // rounded to the dtype
+U index_constant(i64 value);                        // of dtype IDX
+U cast(U x, DType dtype);                           // x itself if it has the dtype
+U with_sources(U u, std::span<const U> src);        // same op, dtype, arg
+U import(U u);                                      // copies a graph of another arena into the current one
+std::vector<U> toposort(std::span<const U> roots);  // sources before users, each once; no recursion
 inline std::vector<U> toposort(U root) { return toposort(std::span(&root, 1)); }
-u64 structural_hash(U u);                              // equal for equal graphs in any arena, process or run
+u64 structural_hash(U u);  // equal for equal graphs in any arena, process or run
 
 // Convenience for building index arithmetic and conditions; constants fold at once, `x + 0` and the like vanish.
 struct Expr {  // Expr(r) * 3 + 1 builds UOps; converts from and to U
@@ -204,16 +218,14 @@ struct Expr {  // Expr(r) * 3 + 1 builds UOps; converts from and to U
   Expr(i64 value) : u(index_constant(value)) {}
   Expr(int value) : u(index_constant(value)) {}
   template <class T>
-    requires std::is_same_v<T, U>  // a template, so that no built-in pointer arithmetic competes with the operators below
-  operator T() const {
-    return u;
-  }
+  requires std::is_same_v<T, U>  // a template, so that no built-in pointer arithmetic competes with the operators below
+  operator T() const { return u; }
 };
 Expr operator+(Expr a, Expr b);
 Expr operator-(Expr a, Expr b);
 template <class T>
-  requires std::is_same_v<T, U>  // Clang also weighs the built-in difference of pointers; an exact match settles it
-Expr operator-(Expr a, T b) {
+requires std::is_same_v<T, U>  // Clang also weighs the built-in difference of pointers; an exact match settles it
+    Expr operator-(Expr a, T b) {
   return a - Expr(b);
 }
 Expr operator*(Expr a, Expr b);
@@ -265,17 +277,18 @@ class UMap {
   size_t count_ = 0;
 };
 
-// ---- pattern.cc: patterns and rules are constexpr data -----------------------------------------------------------------
-// x y z w match any node, a b c d match CONST; a name used twice must match the same node. Commutative ops are tried both
-// ways. Literals match constants of that value. An unbound name on the right, or a wrong number of sources, does not compile.
+// ---- pattern.cc: patterns and rules are constexpr data
+// ----------------------------------------------------------------- x y z w match any node, a b c d match CONST; a name
+// used twice must match the same node. Commutative ops are tried both ways. Literals match constants of that value. An
+// unbound name on the right, or a wrong number of sources, does not compile.
 struct Pat {
   struct Term {
     enum Kind : u8 { HOLE, CONST_HOLE, IMM, FLOAT_IMM, NODE, ANY_OF, FOLD } kind;
-    u8 v;           // hole number, or op
-    u8 sources;     // NODE, ANY_OF: number of source patterns that follow
-    u8 name = 255;  // NODE, ANY_OF, HOLE: bound to this hole too (255: not)
-    i16 dtype = -1; // Scalar that the node must have (left) or gets (right); -1: any, or derived
-    i64 imm = 0;    // value; FLOAT_IMM: bits of the double; ANY_OF: up to 8 ops, a byte each, low first, 255-filled
+    u8 v;            // hole number, or op
+    u8 sources;      // NODE, ANY_OF: number of source patterns that follow
+    u8 name = 255;   // NODE, ANY_OF, HOLE: bound to this hole too (255: not)
+    i16 dtype = -1;  // Scalar that the node must have (left) or gets (right); -1: any, or derived
+    i64 imm = 0;     // value; FLOAT_IMM: bits of the double; ANY_OF: up to 8 ops, a byte each, low first, 255-filled
   };
   std::array<Term, 18> term{};
   u8 n = 0;
@@ -293,8 +306,17 @@ struct Pat {
     for (int i = 0; i < o.n; i++) term.at(n++) = o.term[i];
     binds |= o.binds;
   }
-  constexpr Pat dtype(DType d) const { Pat p = *this; p.term[0].dtype = i16(d.scalar); return p; }
-  constexpr Pat as(const Pat& name) const { Pat p = *this; p.term[0].name = name.term[0].v; p.binds |= name.binds; return p; }
+  constexpr Pat dtype(DType d) const {
+    Pat p = *this;
+    p.term[0].dtype = i16(d.scalar);
+    return p;
+  }
+  constexpr Pat as(const Pat& name) const {
+    Pat p = *this;
+    p.term[0].name = name.term[0].v;
+    p.binds |= name.binds;
+    return p;
+  }
 };
 template <class... P>
 constexpr Pat op(Op o, const P&... sources) {
@@ -318,12 +340,22 @@ constexpr Pat any(std::initializer_list<Op> ops, const P&... sources) {
   (p.add(Pat(sources)), ...);
   return p;
 }
-constexpr Pat fold(const Pat& x) { Pat p; p.term[p.n++] = {Pat::Term::FOLD, 0, 1}; p.add(x); return p; }
-#define BINARY(symbol, name) constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
-BINARY(+, ADD) BINARY(-, SUB) BINARY(*, MUL) BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR)
-BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
+constexpr Pat fold(const Pat& x) {
+  Pat p;
+  p.term[p.n++] = {Pat::Term::FOLD, 0, 1};
+  p.add(x);
+  return p;
+}
+#define BINARY(symbol, name) \
+  constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
+BINARY(+, ADD)
+BINARY(-, SUB) BINARY(*, MUL) BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
+    BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
 #undef BINARY
-constexpr Pat operator<=(const Pat& a, const Pat& b) { return op(Op::XOR, b < a, 1); }   // guards only
+        constexpr Pat
+        operator<=(const Pat& a, const Pat& b) {
+  return op(Op::XOR, b < a, 1);
+}  // guards only
 constexpr Pat operator-(const Pat& a) { return op(Op::NEG, a); }
 constexpr Pat where(const Pat& c, const Pat& a, const Pat& b) { return op(Op::WHERE, c, a, b); }
 constexpr Pat max(const Pat& a, const Pat& b) { return op(Op::MAX, a, b); }
@@ -342,7 +374,7 @@ struct Match {
   void* context = nullptr;  // what rewrite() was given
   U operator[](const Pat& hole) const { return at[hole.term[0].v]; }
 };
-using RuleFunction = U (*)(const Match&);     // nullptr: does not apply after all
+using RuleFunction = U (*)(const Match&);  // nullptr: does not apply after all
 using GuardFunction = bool (*)(const Match&);
 struct Rule {
   Pat left, right, guard;
@@ -355,20 +387,21 @@ struct Rule {
     if ((r.binds | g.binds) & ~l.binds) throw "the right-hand side or guard uses a name the pattern does not bind";
   }
   template <class F>
-    requires(std::is_class_v<F> && std::is_convertible_v<F, RuleFunction>)
-  consteval Rule(Pat l, F f, Pat g = 1, const char* file_ = __builtin_FILE(), int n = __builtin_LINE())
+  requires(std::is_class_v<F>&& std::is_convertible_v<F, RuleFunction>) consteval Rule(
+      Pat l, F f, Pat g = 1, const char* file_ = __builtin_FILE(), int n = __builtin_LINE())
       : left(l), guard(g), function(f), file(file_), line(n) {
     if (g.binds & ~l.binds) throw "the guard uses a name the pattern does not bind";
   }
   template <class G>
-    requires(std::is_class_v<G> && std::is_convertible_v<G, GuardFunction> && !std::is_convertible_v<G, Pat>)
-  consteval Rule(Pat l, Pat r, G g, const char* f = __builtin_FILE(), int n = __builtin_LINE())
+  requires(std::is_class_v<G>&& std::is_convertible_v<G, GuardFunction> &&
+           !std::is_convertible_v<G, Pat>) consteval Rule(Pat l, Pat r, G g, const char* f = __builtin_FILE(),
+                                                          int n = __builtin_LINE())
       : left(l), right(r), guard(1), guard_function(g), file(f), line(n) {
     if (r.binds & ~l.binds) throw "the right-hand side uses a name the pattern does not bind";
   }
 };
-// The arithmetic a list holds in: it is applied only to nodes of such dtypes, and fuzzed in it. For comparisons the dtype of
-// the first source counts. ANY lists are for structure (movement, loads, loops).
+// The arithmetic a list holds in: it is applied only to nodes of such dtypes, and fuzzed in it. For comparisons the
+// dtype of the first source counts. ANY lists are for structure (movement, loads, loops).
 enum class Arithmetic : u8 { ANY, INDEX, WRAPPING, FLOAT_EXACT, FLOAT_FAST, LOGICAL };
 struct RuleSpan {
   const char* name;
@@ -385,7 +418,10 @@ class RuleList {  // make it `static const` or at namespace scope inside a funct
  private:
   friend U rewrite(U, const RuleList&, void*);
   void index();
-  struct Entry { const Rule* rule; Arithmetic arithmetic; };
+  struct Entry {
+    const Rule* rule;
+    Arithmetic arithmetic;
+  };
   std::vector<RuleSpan> spans_;
   std::vector<Entry> by_op_[int(Op::COUNT)];
   int id_ = -1;  // bit in UOp::settled; -1 when there are no bits left
@@ -395,52 +431,62 @@ U build(const Pat& pattern, const Match& m, DType dtype);  // dtype of the resul
 void append(std::string& out, const Pat& pattern);
 void append(std::string& out, const Rule& rule);
 
-// ---- rewrite.cc: the two drivers. Neither recurses; both share work over the whole graph ------------------------------
-// Contract of a rule: keep the dtype (and shape) unless the list says otherwise; return nothing rather than the same node;
-// make the graph smaller or state the direction; never look at users.
+// ---- rewrite.cc: the two drivers. Neither recurses; both share work over the whole graph
+// ------------------------------ Contract of a rule: keep the dtype (and shape) unless the list says otherwise; return
+// nothing rather than the same node; make the graph smaller or state the direction; never look at users.
 U rewrite(U root, const RuleList& rules, void* context = nullptr);  // to a fixed point, sources first
-U walk(U root, const RuleList& rules, void* context = nullptr);     // each node once, sources first; results are not revisited
-U substitute(U root, UMap<U>& map);                                 // replaces the keys (not inside replacements)
-u64 rules_fired();                                                  // by this thread, since its start
+U walk(U root, const RuleList& rules,
+       void* context = nullptr);     // each node once, sources first; results are not revisited
+U substitute(U root, UMap<U>& map);  // replaces the keys (not inside replacements)
+u64 rules_fired();                   // by this thread, since its start
 
-// ---- eval.cc: the value of any graph -----------------------------------------------------------------------------------
+// ---- eval.cc: the value of any graph
+// -----------------------------------------------------------------------------------
 union Value {  // one element: integers and bool in i (wrapped to the dtype), floats in f (rounded to the dtype)
   i64 i;
   double f;
 };
-Value evaluate_op(Op op, DType result, DType source, Value a, Value b, Value c);  // elementwise ops; source: dtype of a (WHERE: of b)
-Value convert(Value v, DType from, DType to);                                     // CAST
+Value evaluate_op(Op op, DType result, DType source, Value a, Value b,
+                  Value c);                    // elementwise ops; source: dtype of a (WHERE: of b)
+Value convert(Value v, DType from, DType to);  // CAST
 Value load_element(const void* memory, i64 index, DType dtype);
 void store_element(void* memory, i64 index, DType dtype, Value v);
 struct Memory {  // an evaluated buffer
   void* data;
   i64 elements;
 };
-// Evaluates a tensor graph: returns the bytes of the root, row-major. `memory_of` gives a BUFFER's memory. ASSIGN stores into it.
+// Evaluates a tensor graph: returns the bytes of the root, row-major. `memory_of` gives a BUFFER's memory. ASSIGN
+// stores into it.
 std::vector<u8> evaluate(U tensor, const std::function<Memory(U)>& memory_of);
-// Runs a kernel (SINK of STOREs). params[slot] is its memory. Error on an access out of bounds that no condition guards.
+// Runs a kernel (SINK of STOREs). params[slot] is its memory. Error on an access out of bounds that no condition
+// guards.
 void evaluate_kernel(U sink, std::span<const Memory> params);
 
-// ---- simplify.cc, divmod.cc: algebra ---------------------------------------------------------------------------------
+// ---- simplify.cc, divmod.cc: algebra
+// ---------------------------------------------------------------------------------
 extern const RuleSpan index_rules, divmod_rules, wrapping_rules, float_exact_rules, float_fast_rules, conjunction_rules,
     logic_rules, structure_rules;
-const RuleList& symbolic();       // all of them but float_fast_rules: always true
-U simplify(U u);                  // rewrite(u, symbolic())
-bool always(U condition);         // proven true from bounds
+const RuleList& symbolic();  // all of them but float_fast_rules: always true
+U simplify(U u);             // rewrite(u, symbolic())
+bool always(U condition);    // proven true from bounds
 bool never(U condition);
-struct Bounds { i64 min, max; };
+struct Bounds {
+  i64 min, max;
+};
 Bounds bounds_of(Op op, DType dtype, std::span<const U> src, std::span<const i64> arg);  // used by Arena::make
 
-// ---- spec.cc: what a legal graph is ------------------------------------------------------------------------------------
+// ---- spec.cc: what a legal graph is
+// ------------------------------------------------------------------------------------
 enum class Stage : u8 { TENSOR, KERNEL, EXPANDED };
 // Why make() must not be called with these; empty if it may. Says nothing about stages.
 std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<const i64> arg);
 void check_spec(U root, Stage stage, std::string_view after_pass);  // Error names the node and the rule it breaks
 
-// ---- print.cc ----------------------------------------------------------------------------------------------------------
-std::string print(U root);                     // one line per node, sources first: "%3 = ADD f32 (2, 3) %1 %2 [args]"
-U parse_uops(std::string_view text);           // what print() wrote, into the current arena; Error with line and reason
-std::string print_expression(U u);             // one line: "(r0*3 + r1) % 7 < 5"
-void append(std::string& out, U u);            // print_expression
+// ---- print.cc
+// ----------------------------------------------------------------------------------------------------------
+std::string print(U root);            // one line per node, sources first: "%3 = ADD f32 (2, 3) %1 %2 [args]"
+U parse_uops(std::string_view text);  // what print() wrote, into the current arena; Error with line and reason
+std::string print_expression(U u);    // one line: "(r0*3 + r1) % 7 < 5"
+void append(std::string& out, U u);   // print_expression
 
 }  // namespace ingot

@@ -43,9 +43,12 @@ struct Kernel {
     params.push_back({t, n, written, !written});
     return make(Op::PARAM, t, {}, {i64(params.size()) - 1, n});
   }
-  U range(i64 n, RangeKind kind = RangeKind::LOOP) { return make(Op::RANGE, IDX, {index_constant(n)}, {ids++, i64(kind)}); }
+  U range(i64 n, RangeKind kind = RangeKind::LOOP) {
+    return make(Op::RANGE, IDX, {index_constant(n)}, {ids++, i64(kind)});
+  }
   static U load(U p, U at, U condition = nullptr) {
-    U index = condition ? make(Op::INDEX, p->dtype, {p, simplify(at), simplify(condition)}) : make(Op::INDEX, p->dtype, {p, simplify(at)});
+    U index = condition ? make(Op::INDEX, p->dtype, {p, simplify(at), simplify(condition)})
+                        : make(Op::INDEX, p->dtype, {p, simplify(at)});
     return make(Op::LOAD, p->dtype, {index});
   }
   static U store(U p, U at, U value, std::vector<U> ranges) {
@@ -68,8 +71,10 @@ void agree(const Kernel& k, std::vector<U> stores, double tolerance, const char*
     std::vector<u8> b(size_t(std::max<i64>(p.elements, 1) * p.dtype.bytes()));
     for (i64 i = 0; i < p.elements; i++) {
       Value v;
-      if (p.dtype.is_float()) v.f = round_to(double(int(random() % 2001) - 1000) / 256, p.dtype);
-      else v.i = wrap_to(i64(random() % 200) - 100, p.dtype);
+      if (p.dtype.is_float())
+        v.f = round_to(double(int(random() % 2001) - 1000) / 256, p.dtype);
+      else
+        v.i = wrap_to(i64(random() % 200) - 100, p.dtype);
       store_element(b.data(), i, p.dtype, v);
     }
     input.push_back(b);
@@ -91,8 +96,9 @@ void agree(const Kernel& k, std::vector<U> stores, double tolerance, const char*
           bool same = d.is_float() ? x.f == y.f || (x.f != x.f && y.f != y.f) ||
                                          std::abs(x.f - y.f) <= tolerance * std::max(1.0, std::abs(x.f))
                                    : x.i == y.i;
-          ASSERT_TRUE(same) << what << " on " << t.arch << " OPT=" << opt << ": buffer " << b << " element " << i << ": "
-                            << (d.is_float() ? y.f : double(y.i)) << ", expected " << (d.is_float() ? x.f : double(x.i)) << "\n"
+          ASSERT_TRUE(same) << what << " on " << t.arch << " OPT=" << opt << ": buffer " << b << " element " << i
+                            << ": " << (d.is_float() ? y.f : double(y.i)) << ", expected "
+                            << (d.is_float() ? x.f : double(x.i)) << "\n"
                             << annotate(p);
         }
     }
@@ -111,8 +117,8 @@ TEST(Kernel, Elementwise) {
 
 TEST(Kernel, Operations) {
   for (DType t : {F32, F64, I32, I64, U32, U64, I8, U8, I16, U16})
-    for (Op o : {Op::ADD, Op::SUB, Op::MUL, Op::MIN, Op::MAX, Op::AND, Op::OR, Op::XOR, Op::IDIV, Op::MOD, Op::FDIV, Op::CMPLT,
-                 Op::CMPEQ, Op::CMPNE}) {
+    for (Op o : {Op::ADD, Op::SUB, Op::MUL, Op::MIN, Op::MAX, Op::AND, Op::OR, Op::XOR, Op::IDIV, Op::MOD, Op::FDIV,
+                 Op::CMPLT, Op::CMPEQ, Op::CMPNE}) {
       if (t.is_float() ? has(o, INTEGER) : has(o, FLOAT_ONLY)) continue;
       for (i64 n : {5, 37}) {
         Kernel k;
@@ -126,7 +132,8 @@ TEST(Kernel, Operations) {
 TEST(Kernel, Casts) {
   for (DType from : {F32, F64, I32, I64, U8, I8, I16, U16, U32, F16, BF16, BOOL})
     for (DType to : {F32, F64, I32, I64, U8, I8, I16, U16, U32, F16, BF16, BOOL}) {
-      if (from.is_float() && to.is_unsigned()) continue;  // random data has negative values, whose result is unspecified
+      if (from.is_float() && to.is_unsigned())
+        continue;  // random data has negative values, whose result is unspecified
       for (i64 n : {3, 35}) {
         Kernel k;
         U a = k.param(from, n), c = k.param(to, n, true), r = k.range(n);
@@ -148,13 +155,15 @@ TEST(Kernel, WhereAndComparisons) {
 }
 
 TEST(Kernel, Matmul) {
-  for (auto [m, n, kk] : {std::array<i64, 3>{4, 16, 8}, {3, 5, 7}, {17, 33, 65}, {32, 64, 40}, {1, 100, 10}, {100, 1, 10}}) {
+  for (auto [m, n, kk] :
+       {std::array<i64, 3>{4, 16, 8}, {3, 5, 7}, {17, 33, 65}, {32, 64, 40}, {1, 100, 10}, {100, 1, 10}}) {
     for (DType t : {F32, F64, I32}) {
       Kernel k;
       U a = k.param(t, m * kk), b = k.param(t, kk * n), c = k.param(t, m * n, true);
       U i = k.range(m), j = k.range(n), l = k.range(kk, RangeKind::REDUCE);
       U product = make_alu(Op::MUL, k.load(a, Expr(i) * kk + l), k.load(b, Expr(l) * n + j));
-      agree(k, {k.store(c, Expr(i) * n + j, k.reduce(Op::ADD, product, {l}), {i, j})}, 1e-5, str("matmul ", t, " ", m, "x", n, "x", kk).c_str());
+      agree(k, {k.store(c, Expr(i) * n + j, k.reduce(Op::ADD, product, {l}), {i, j})}, 1e-5,
+            str("matmul ", t, " ", m, "x", n, "x", kk).c_str());
     }
   }
 }
@@ -166,7 +175,8 @@ TEST(Kernel, ReductionsInLanes) {
         Kernel k;
         U a = k.param(t, 5 * n), c = k.param(t, 5, true), i = k.range(5), l = k.range(n, RangeKind::REDUCE);
         U v = k.load(a, Expr(i) * n + l);
-        if (o == Op::MUL) v = t.is_float() ? make_alu(Op::ADD, make_alu(Op::MUL, v, constant_float(t, 0.01)), constant(t, 1)) : v;
+        if (o == Op::MUL)
+          v = t.is_float() ? make_alu(Op::ADD, make_alu(Op::MUL, v, constant_float(t, 0.01)), constant(t, 1)) : v;
         agree(k, {k.store(c, i, k.reduce(o, v, {l}), {i})}, 1e-4, str("reduce ", o, " ", t, " ", n).c_str());
       }
 }
@@ -183,7 +193,8 @@ TEST(Kernel, CountsUnderACondition) {  // the update is the accumulator plus a c
 TEST(Kernel, SoftmaxTwoReductions) {
   for (i64 n : {5, 16, 50}) {
     Kernel k;
-    U a = k.param(F32, 4 * n), c = k.param(F32, 4 * n, true), i = k.range(4), j = k.range(n), l = k.range(n, RangeKind::REDUCE);
+    U a = k.param(F32, 4 * n), c = k.param(F32, 4 * n, true), i = k.range(4), j = k.range(n),
+      l = k.range(n, RangeKind::REDUCE);
     U most = k.reduce(Op::MAX, k.load(a, Expr(i) * n + l), {l});
     U sum = k.reduce(Op::ADD, make_alu(Op::SUB, k.load(a, Expr(i) * n + l), most), {l});
     U v = make_alu(Op::FDIV, make_alu(Op::SUB, k.load(a, Expr(i) * n + j), most), sum);
@@ -211,8 +222,8 @@ TEST(Kernel, ConvolutionForwardAndPadded) {
     U ok = (yy >= Expr(0)) && (yy < Expr(oh)) && (xx >= Expr(0)) && (xx < Expr(ow));
     U v2 = make_alu(Op::MUL, d.load(dy, ((Expr(b2) * co + o2) * oh + yy) * ow + xx, ok),
                     d.load(g2, ((Expr(o2) * ci + c2) * f + p2) * f + q2));
-    agree(d, {d.store(dx, ((Expr(b2) * ci + c2) * h + i) * w + j, d.reduce(Op::ADD, v2, {o2, p2, q2}), {b2, c2, i, j})}, 1e-4,
-          str("backward data ", w).c_str());
+    agree(d, {d.store(dx, ((Expr(b2) * ci + c2) * h + i) * w + j, d.reduce(Op::ADD, v2, {o2, p2, q2}), {b2, c2, i, j})},
+          1e-4, str("backward data ", w).c_str());
   }
 }
 
@@ -230,7 +241,8 @@ TEST(Kernel, SpillsUnderPressure) {
   for (int i = 0; i < 64; i++) all.push_back(k.load(a, Expr(r) + i * n));
   U sum = all[0];
   for (int i = 1; i < 64; i++) sum = make_alu(Op::ADD, sum, all[size_t(i)]);
-  for (int i = 63; i >= 0; i--) sum = make_alu(Op::SUB, make_alu(Op::MUL, sum, constant_float(F32, 0.5)), all[size_t(i)]);
+  for (int i = 63; i >= 0; i--)
+    sum = make_alu(Op::SUB, make_alu(Op::MUL, sum, constant_float(F32, 0.5)), all[size_t(i)]);
   agree(k, {k.store(c, r, sum, {r})}, 1e-4, "pressure");
 }
 

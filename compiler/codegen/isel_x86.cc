@@ -377,26 +377,31 @@ class Selector {
       }
     }
   }
+  // The value that `u` updates, if u may compute in its register: FMA and the reduction's own op do, and so does either under a mask
+  // where the masked lanes keep that value.
+  static U updated(U u) {
+    if (u->op == Op::FMA) return u->src(2);
+    if (u->op == Op::WHERE) {
+      U before = u->src(1)->op == Op::WHERE ? nullptr : updated(u->src(1));
+      bool keeps = before && (before == u->src(2) || (before->op == Op::WHERE && before->src(0) == u->src(0) &&
+                                                      before->src(2) == u->src(2)));
+      return keeps ? before : nullptr;
+    }
+    return u->nsrc == 2 && has(u->op, ALU) ? u->src(u->src(1)->op == Op::ACC) : nullptr;
+  }
   // Nodes on the way from an accumulator to its update compute in the accumulator's own register.
   void mark_update(U reduce) {
     Operand acc = register_for(reduce->dtype);
     accumulators_[reduce] = acc;
-    acc_registers_[make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)})] = acc;
     U acc_node = make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)});
+    std::vector<U> chain;
     U u = reduce->src(0);
-    for (;;) {
-      U next = u->op == Op::FMA || u->op == Op::WHERE ? u->src(2) : u->nsrc == 2 ? u->src(0) : nullptr;
-      if (u->nsrc == 2 && u->src(1) == acc_node) next = acc_node;
-      if (!next || !(has(u->op, ALU))) return;
-      if (next == acc_node) {
-        accumulator_of_[u] = acc;
-        return;
-      }
-      auto updates = [&](U x) { return x->op == Op::FMA || x->op == Op::WHERE || x->op == Op(reduce->arg(0)); };
-      if (!updates(u) || !updates(next)) return;
-      accumulator_of_[u] = acc;
-      u = next;
+    for (; u && u != acc_node; u = updated(u)) {
+      if (u->op != Op::FMA && u->op != Op::WHERE && u->op != Op(reduce->arg(0))) return;
+      chain.push_back(u);
     }
+    if (!u) return;
+    for (U link : chain) accumulator_of_[link] = acc;
   }
   bool may_fold(U u) const {  // a LOAD that its one user can take as memory
     const int* d = linear_.depth.find(u);
@@ -1027,7 +1032,7 @@ class Selector {
         return;
       }
       Operand m = value(c);
-      if (Operand* acc = accumulator_of_.find(u); acc && is_deferred(x) && has(x->op, ALU) && value(y) == *acc) {
+      if (Operand* acc = accumulator_of_.find(u); acc && is_deferred(x) && has(x->op, ALU) && value(updated(u)) == *acc) {
         deferred_[x] = false;  // the update itself, under the mask
         accumulator_of_[x] = *acc;
         check(by_meaning(x), "x86: no row updates with ", x->op);
@@ -1456,7 +1461,7 @@ class Selector {
   bool avx512_;
   const Rows& rows_;
   MachineCode code_;
-  UMap<Operand> registers_, accumulators_, acc_registers_, accumulator_of_;
+  UMap<Operand> registers_, accumulators_, accumulator_of_;
   UMap<int> uses_;
   UMap<U> last_user_;
   UMap<bool> deferred_, needed_;

@@ -49,6 +49,7 @@ struct NativeOps {
   static constexpr size_t dtypes = std::size(dtype_rows);
   u64 ops[2][dtypes] = {};    // [lanes > 1][dtype]: bit per Op
   u32 casts[2][dtypes] = {};  // [lanes > 1][from]: bit per Scalar cast to
+  bool keep_index = false;    // idx arithmetic stays affine: before lanes and copies are chosen
   bool has(Op op, DType dtype) const { return ops[dtype.lanes > 1][int(dtype.scalar)] >> int(op) & 1; }
   bool has_cast(DType from, DType to) const { return casts[from.lanes > 1][int(from.scalar)] >> int(to.scalar) & 1; }
 };

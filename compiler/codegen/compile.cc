@@ -6,51 +6,54 @@
 namespace ingot {
 namespace {
 
-// A REDUCE that needs the result of another over the same range gets a range of its own, because it takes a second
-// loop.
+// REDUCEs share a loop only if neither needs the other and both stand in the same loops. Others that close the same
+// range get a range of their own, because theirs is another loop.
 U separate_reductions(U sink) {
-  std::vector<U> order = toposort(sink);
+  struct Claim {
+    U range, renamed;
+    u64 open;
+    int level;
+  };
+  std::vector<U> order = toposort(sink), ranges;
   UMap<int> level;
-  std::vector<std::pair<U, int>> closed;  // range, level of the REDUCE that closes it
-  i64 next_id = 0;
-  bool clash = false;
-  for (U u : order) {
-    int l = 0;
-    for (U s : u->src()) l = std::max(l, *level.find(s));
-    level[u] = l + (u->op == Op::REDUCE);
-    if (u->op == Op::RANGE) next_id = std::max(next_id, u->arg(0) + 1);
-    if (u->op != Op::REDUCE) continue;
-    for (U r : u->src().subspan(1)) {
-      for (auto& [other, at] : closed) clash |= other == r && at != l + 1;
-      closed.push_back({r, l + 1});
-    }
-  }
-  if (!clash) return sink;
+  UMap<u64> open;  // ranges around a node, a bit each
   UMap<U> became;
-  std::vector<std::pair<std::pair<U, int>, U>> renamed;
+  std::vector<Claim> claims;
+  i64 next_id = 0;
+  for (U u : order)
+    if (u->op == Op::RANGE) ranges.push_back(u), next_id = std::max(next_id, u->arg(0) + 1);
+  auto bit = [&](U r) { return u64(1) << std::min<i64>(std::ranges::find(ranges, r) - ranges.begin(), 63); };
   for (U u : order) {
     std::vector<U> src;
-    for (U s : u->src()) {
-      U* b = became.find(s);
-      src.push_back(b ? *b : s);
-    }
-    if (u->op == Op::REDUCE && *level.find(u) > 1) {
+    for (U s : u->src()) src.push_back(*became.find(s));
+    int l = 0;
+    u64 around = u->op == Op::RANGE ? bit(u) : 0;
+    for (U s : u->src()) l = std::max(l, *level.find(s)), around |= *open.find(s);
+    if (u->op == Op::REDUCE) {
+      l++;
+      u64 inside = around;
+      for (U r : u->src().subspan(1)) around &= ~bit(r);
       UMap<U> map;
       for (size_t i = 1; i < src.size(); i++) {
-        auto key = std::pair(src[i], *level.find(u));
-        auto at = std::ranges::find(renamed, key, &std::pair<std::pair<U, int>, U>::first);
-        if (at == renamed.end()) {
-          renamed.push_back({key, make(Op::RANGE, IDX, src[i]->src(), std::array{next_id++, src[i]->arg(1)})});
-          at = renamed.end() - 1;
+        U r = u->src(int(i));
+        auto same = [&](const Claim& c) { return c.range == r && c.open == around && c.level == l; };
+        auto at = std::ranges::find_if(claims, same);
+        if (at == claims.end()) {
+          bool taken = std::ranges::any_of(claims, [&](const Claim& c) { return c.range == r; });
+          U own = taken ? make(Op::RANGE, IDX, r->src(), std::array{next_id++, r->arg(1)}) : r;
+          at = claims.insert(claims.end(), {r, own, around, l});
         }
-        map[src[i]] = at->second;
-        src[i] = at->second;
+        if (at->renamed != r) map[r] = src[i] = at->renamed;
       }
-      // Inner REDUCEs keep their own ranges: they do not depend on the value of these.
-      for (U inner : toposort(src[0]))
-        if (inner->op == Op::REDUCE) map[inner] = inner;
-      src[0] = substitute(src[0], map);
+      if (map.size()) {
+        for (U inner : toposort(u->src(0)))  // what closes the range itself, or stands outside it, stays
+          if (inner->op == Op::REDUCE && !(*open.find(inner) & inside & ~around))
+            map[*became.find(inner)] = *became.find(inner);
+        src[0] = substitute(src[0], map);
+      }
     }
+    level[u] = l;
+    open[u] = around;
     became[u] = with_sources(u, src);
   }
   return *became.find(sink);
@@ -83,6 +86,17 @@ U prove_accesses(U sink, Program& program) {
 constexpr Rule contract_rules[] = {
     {op(Op::ADD, op(Op::MUL, holes::x, holes::y), holes::z), fma(holes::x, holes::y, holes::z),
      [](const Match& m) { return m.root->dtype.bits() >= 32; }},
+};
+// A reduction of narrow numbers is one of wide numbers, narrowed once.
+constexpr Rule widen_rules[] = {
+    {op(Op::REDUCE, holes::x),
+     [](const Match& m) -> U {
+       DType t = m.root->dtype;
+       if (t.bits() >= 32 || t.is_bool()) return nullptr;
+       std::vector<U> src(m.root->src().begin(), m.root->src().end());
+       src[0] = cast(src[0], t.is_float() ? F32 : I32);
+       return cast(make(Op::REDUCE, src[0]->dtype, src, m.root->arg()), t);
+     }},
 };
 // What the lane forms leave that no row computes: bool to and from numbers.
 constexpr Rule lane_rules[] = {
@@ -141,11 +155,14 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
     return u;
   };
   static const RuleList contract{{"contract", Arithmetic::FLOAT_FAST, contract_rules}};
+  static const RuleList widen{{"widen", Arithmetic::ANY, widen_rules}};
   static const RuleList lanes{{"lanes", Arithmetic::ANY, lane_rules}};
   sink = spec(separate_reductions(sink), Stage::KERNEL, "separate_reductions");
   sink = prove_accesses(sink, program);
-  sink = rewrite(sink, contract);
-  sink = rewrite(decompose(sink, target), lanes);
+  sink = rewrite(rewrite(sink, widen), contract);
+  NativeOps native = native_ops(target);
+  native.keep_index = true;
+  sink = rewrite(decompose(sink, native), lanes);
   Plan plan = choose_plan(sink, target);
   program.moves = print(plan);
   sink = apply_plan(sink, plan);
@@ -153,7 +170,8 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
     if (u->op == Op::RANGE && u->range_kind() == RangeKind::THREAD) program.extent = u->src(0)->arg(0);
   sink = simplify(sink);
   sink = simplify(expand(sink, target));
-  sink = spec(rewrite(decompose(sink, target), lanes), Stage::EXPANDED, "expand");
+  sink = separate_reductions(rewrite(decompose(sink, target), lanes));
+  sink = spec(sink, Stage::EXPANDED, "expand");
   Linear linear = linearise(sink);
 #ifdef CONFIG_ISA_X86
   MachineCode code = select_x86(linear, target);

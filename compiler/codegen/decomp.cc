@@ -707,7 +707,7 @@ U divide_by_constant(const Match& m) {
   V v{m[x]};
   DType t = v.dtype();
   i64 d = m[a]->const_int();
-  if (t.bits() < 32) return nullptr;
+  if (t.bits() < 32 || (t.scalar == Scalar::IDX && native(m).keep_index)) return nullptr;
   if (d == 0) return constant(t, 0);
   if (d == 1) return v;
   if (d > 0 && (d & (d - 1)) == 0) return v >> __builtin_ctzll(u64(d));
@@ -741,6 +741,7 @@ U divide(const Match& m) {
 U remainder_of(const Match& m) {
   V p{m[x]}, q{m[y]};
   DType t = p.dtype();
+  if (t.scalar == Scalar::IDX && native(m).keep_index) return nullptr;
   bool constant_divisor = q.u->is_const() && q.u->narg == 1;
   if (constant_divisor) {
     i64 d = q.u->const_int();

@@ -184,6 +184,7 @@ class Vectoriser {
   U at_lane(U x, i64 lane) {
     UMap<U> map;
     map[range_] = index_constant(lane);
+    for (U r : reduces_) map[r] = make(Op::EXTRACT, r->dtype, {*form_.find(r)}, {lane});
     return simplify(substitute(x, map));
   }
   // The lanes of an idx or bool expression in the lane number; integers as i32. Depth is that of an index expression.
@@ -401,6 +402,7 @@ class Vectoriser {
         src.push_back(splat(form(s)));
     }
     form_[u] = make(u->op, u->dtype.with_lanes(lanes_), src, u->arg());
+    if (u->op == Op::REDUCE) reduces_.push_back(u);
   }
   U rebuild(U u) {
     std::vector<U> src;
@@ -411,6 +413,7 @@ class Vectoriser {
   U range_ = nullptr;
   int lanes_ = 1;
   UMap<bool> depends_;
+  std::vector<U> reduces_;  // that have a value in each lane
   UMap<U> form_;
   UMap<std::vector<U>> stores_;
 };

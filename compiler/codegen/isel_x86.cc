@@ -377,14 +377,14 @@ class Selector {
       }
     }
   }
-  // The value that `u` updates, if u may compute in its register: FMA and the reduction's own op do, and so does either under a mask
-  // where the masked lanes keep that value.
+  // The value that `u` updates, if u may compute in its register: FMA and the reduction's own op do, and so does either
+  // under a mask where the masked lanes keep that value.
   static U updated(U u) {
     if (u->op == Op::FMA) return u->src(2);
     if (u->op == Op::WHERE) {
       U before = u->src(1)->op == Op::WHERE ? nullptr : updated(u->src(1));
-      bool keeps = before && (before == u->src(2) || (before->op == Op::WHERE && before->src(0) == u->src(0) &&
-                                                      before->src(2) == u->src(2)));
+      bool keeps = before && (before == u->src(2) ||
+                              (before->op == Op::WHERE && before->src(0) == u->src(0) && before->src(2) == u->src(2)));
       return keeps ? before : nullptr;
     }
     return u->nsrc == 2 && has(u->op, ALU) ? u->src(u->src(1)->op == Op::ACC) : nullptr;
@@ -1032,15 +1032,17 @@ class Selector {
         return;
       }
       Operand m = value(c);
-      if (Operand* acc = accumulator_of_.find(u); acc && is_deferred(x) && has(x->op, ALU) && value(updated(u)) == *acc) {
+      if (accumulator_of_.contains(u) && is_deferred(x) && has(x->op, ALU) &&
+          value(updated(u)) == *accumulator_of_.find(u)) {
+        Operand acc = *accumulator_of_.find(u);
         deferred_[x] = false;  // the update itself, under the mask
-        accumulator_of_[x] = *acc;
+        accumulator_of_[x] = acc;
         check(by_meaning(x), "x86: no row updates with ", x->op);
         isa::Instruction& last = code_.lines.back().inst;
-        check(isa::predicable(*last.row) && last.op[0] == *acc, "x86: ", isa::name_of(*last.row),
+        check(isa::predicable(*last.row) && last.op[0] == acc, "x86: ", isa::name_of(*last.row),
               " cannot update under a mask");
         last.predicate = m.reg;
-        define(u, *acc);
+        define(u, acc);
         return;
       }
       Operand a = value(x), b = value(y);
@@ -1272,7 +1274,7 @@ class Selector {
       ins(names[from.is_signed()][which], {r, a});
       return;
     }
-    check(avx512_, "x86: narrowing ", from, " to ", to, " in lanes takes AVX-512");
+    if (!avx512_) return narrow(r, a, from, to);
     const char* name = from.bits() == 64   ? (to.bits() == 32   ? "vpmovqd"
                                               : to.bits() == 16 ? "vpmovqw"
                                                                 : "vpmovqb")
@@ -1281,6 +1283,20 @@ class Selector {
     ins(name, {r, a});
   }
 
+  // Keeps the low bytes of each 32-bit lane: a byte shuffle in both halves, then the halves side by side.
+  void narrow(const Operand& r, const Operand& a, DType from, DType to) {
+    check(from.bits() == 32, "x86: narrowing ", from, " to ", to, " in lanes takes AVX-512");
+    int keep = to.bytes();
+    std::vector<u8> pick(size_t(a.bits / 8), 0x80);  // 0x80: zero
+    for (size_t half = 0; half < pick.size(); half += 16)
+      for (int i = 0; i < 4 * keep; i++) pick[half + size_t(i)] = u8(i / keep * 4 + i % keep);
+    Operand picked = new_register(RegClass::VECTOR, a.bits);
+    ins("vpshufb", {picked, a, pool(pick.data(), pick.size(), a.bits)});
+    if (a.bits == 128) return move(r, picked);
+    Operand high = new_register(RegClass::VECTOR, 128), low = resized(picked, 128);
+    ins("vextracti128", {high, picked, isa::imm(1)});
+    ins(keep == 1 ? "vpunpckldq" : "vpunpcklqdq", {resized(r, 128), low, high});
+  }
   Operand scratch(int bits, i64 offset) {  // a place on the stack, for values that change class lane by lane
     code_.frame_bytes = std::max<i64>(code_.frame_bytes, 64);
     return isa::mem(bits, RSP, offset);

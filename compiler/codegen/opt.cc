@@ -92,10 +92,8 @@ int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_b
   for (U u : order) {
     if (!(*s.deps.find(u) & bit) || u->op == Op::RANGE) continue;
     DType t = u->dtype;
-    if (t.scalar == Scalar::IDX) {
-      if (!fits_i32(u)) {  // allowed only as the offset of an access, which is computed in 64 bits
-        continue;
-      }
+    if (t.scalar == Scalar::IDX) {  // in lanes it is i32, and divides in f64
+      if (u->op == Op::IDIV || u->op == Op::MOD) widest = 64;
       continue;
     }
     if (t == VOID) continue;

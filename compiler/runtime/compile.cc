@@ -44,6 +44,7 @@ u64 kernel_key(const ScheduledKernel& k, const Target& target) {
 }
 
 std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int number) {
+  i64 start = now_ns();
   Target target = target_of(number);
   struct Job {
     const ScheduledKernel* kernel;
@@ -66,7 +67,6 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
         jobs.push_back({&list[i], keys[i], {}});
     }
   }
-  i64 start = now_ns();
   // Opening the file costs as much as compiling a small kernel or two: a process that needs no more never opens it.
   constexpr size_t nodes_worth_opening = 100;
   static std::atomic<size_t> nodes{0};
@@ -97,7 +97,9 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
     if (slot) all.retired.push_back(std::move(slot));
     slot = std::move(kernel);
   }
-  counters().compile_ns += u64(now_ns() - start);
+  i64 time = now_ns() - start;
+  counters().compile_ns += u64(time);
+  if (ctx.DEBUG >= 1) report_compile(list.size(), missing.size(), time);
   for (size_t i = 0; i < list.size(); i++)
     if (list[i].sink) out[i] = all.loaded.find({number, keys[i]})->second.get();
   return out;

@@ -370,6 +370,7 @@ void run_calls(std::span<const Call> calls, int number) {
     launches.push_back(l);
   }
   counters().kernels += calls.size();
+  i64 run_start = now_ns();
   bool one_by_one = ctx.DEBUG >= 2 || !ctx.SAVE_KERNELS.empty();
   for (size_t i = 0, end; i < calls.size(); i = end) {
     end = i + 1;
@@ -392,6 +393,7 @@ void run_calls(std::span<const Call> calls, int number) {
     if (ctx.DEBUG >= 2) counters().time_ns += u64(time), report_launch(c, number, time);
     if (!ctx.SAVE_KERNELS.empty() && c.kernel) save_launch(ctx.SAVE_KERNELS, c, number, before);
   }
+  counters().run_ns += u64(now_ns() - run_start);
 }
 
 }  // namespace ingot

@@ -119,13 +119,14 @@ void executing(std::span<const U> roots, std::span<const U> assigns);  // realiz
 // --------------------------------------------------------------------------------------------------------
 struct Counters {
   u64 kernels = 0, operations = 0, bytes = 0, time_ns = 0;  // launched by this process; time only while DEBUG >= 2
-  u64 compiled = 0, cache_hits = 0, compile_ns = 0, schedule_ns = 0;
+  u64 compiled = 0, cache_hits = 0, compile_ns = 0, schedule_ns = 0, run_ns = 0;  // wall time of this process
   i64 memory_bytes = 0, memory_peak_bytes = 0;
 };
 Counters& counters();
-void report_launch(const Call&, int device, i64 time_ns);  // DEBUG=2: one line
-void report_compiled(const Program&, U sink);              // DEBUG=3, 4, 5
-void report_schedule(const Schedule&, i64 time_ns);        // DEBUG=1
+void report_launch(const Call&, int device, i64 time_ns);           // DEBUG=2: one line
+void report_compiled(const Program&, U sink);                       // DEBUG=3, 4, 5
+void report_schedule(const Schedule&, i64 time_ns);                 // DEBUG=1
+void report_compile(size_t kernels, size_t compiled, i64 time_ns);  // DEBUG=1
 
 // ---- save.cc: SAVE_KERNELS. The format is described in save.cc and is stable
 // ------------------------------------------------

@@ -87,6 +87,10 @@ void report_schedule(const Schedule& s, i64 time_ns) {
   if (ctx.DEBUG >= 3) std::fputs(print(s).c_str(), stderr);
 }
 
+void report_compile(size_t kernels, size_t compiled, i64 time_ns) {
+  std::fprintf(stderr, "compile  %zu of %zu kernels, %.1f us\n", compiled, kernels, double(time_ns) / 1e3);
+}
+
 void report_launch(const Call& c, int number, i64 time_ns) {
   double ns = double(std::max<i64>(1, time_ns)), flops = 0, bytes = 0, share = 0;
   i64 extent = 1, pieces = 1;

@@ -225,14 +225,13 @@ def resume():
 
 @promise("compile", "graph, schedule and machine code of the training step: 0.1 s, cold, on 2 cores")
 def compile_time():
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:  # a cache folder that does not exist yet, as a new user has
         data = {"INGOT_DATA": os.environ["INGOT_DATA"]} if os.environ.get("INGOT_DATA") else {}
-        program = os.path.join(ROOT, B, "ingot")
-        text = subprocess.run([program, "train", "mnist", "--steps", "1", "--offline", "--save", "", "DEBUG=1"], cwd=ROOT, check=True,
-                              capture_output=True, text=True, env={**os.environ, **data, "XDG_CACHE_HOME": folder})
-    found = re.findall(r"schedul\w* (?:in )?([\d.]+) ms|compil\w* (?:in )?([\d.]+) ms", text.stdout + text.stderr)
-    total = sum(float(a or b) for a, b in found)
-    return (f"{total:.0f} ms scheduling and compiling", total <= 100) if found else ("DEBUG=1 prints no compile time yet", None)
+        ends = [train("--steps", "1", "--offline", "--save", "", **data, XDG_CACHE_HOME=os.path.join(folder, str(i)))[1] for i in range(3)]
+    parts = [[end[part] for part in ("graph_ms", "schedule_ms", "compile_ms")] for end in ends]
+    graph, schedule, code = min(parts, key=sum)
+    total = graph + schedule + code
+    return f"{total:.0f} ms: graph {graph:.1f}, schedule {schedule:.1f}, code {code:.1f}; quickest of {len(ends)}", total <= 100
 
 
 def main(wanted):

@@ -161,6 +161,19 @@ void progress(const Job& o, i64 first, i64 step, float loss, double seconds, con
   fflush(stdout);
 }
 
+// Where the time of the first step goes that is not the running of kernels. What is neither schedule nor machine code
+// is the graph: the step's host code, its gradients, and the memory for its results.
+struct Prepared {
+  double graph = 0, schedule = 0, compile = 0;  // milliseconds
+};
+Prepared prepared_since(const Counters& before, i64 begin) {
+  const Counters& now = counters();
+  const double all = double(now_ns() - begin), run = double(now.run_ns - before.run_ns);
+  Prepared p{0, double(now.schedule_ns - before.schedule_ns) * 1e-6, double(now.compile_ns - before.compile_ns) * 1e-6};
+  p.graph = (all - run) * 1e-6 - p.schedule - p.compile;
+  return p;
+}
+
 int train(const Job& asked) {
   Job o = asked;
   DataSet data = mnist_data(o.data, o.offline);
@@ -201,12 +214,16 @@ int train(const Job& asked) {
   const i64 first = at.step, begin = now_ns();
   i64 steady_begin = begin, steady_from = first;  // without the steps that compile and record
   u64 operations = 0, kernels = 0;
+  Prepared prepared;
   while (at.step < o.steps && !interrupted) {
     Batch b = order.at(at.step);
-    const u64 operations_before = counters().operations, kernels_before = counters().kernels;
-    const float loss = step({b.pixels, b.labels})[0].item<float>();
-    operations = counters().operations - operations_before;
-    kernels = counters().kernels - kernels_before;
+    const Counters before_step = counters();
+    const i64 step_begin = now_ns();
+    const Tensor loss_tensor = step({b.pixels, b.labels})[0];
+    if (at.step == first) prepared = prepared_since(before_step, step_begin);
+    const float loss = loss_tensor.item<float>();
+    operations = counters().operations - before_step.operations;
+    kernels = counters().kernels - before_step.kernels;
     at.step++;
     if (!(loss == loss))
       throw Error("the loss is not a number at step ", at.step, "; a smaller --lr may help (it is ", o.lr, ")");
@@ -232,8 +249,10 @@ int train(const Job& asked) {
   const double peak = peak_flops();
   if (o.json) {
     printf("{\"accuracy\": %.4f, \"seconds\": %.3f, \"kernels\": %" PRIu64
-           ", \"gflops\": %.1f, \"peak_gflops\": %.0f, \"synthetic\": %s}\n",
-           right, seconds, kernels, flops * 1e-9, peak * 1e-9, data.synthetic ? "true" : "false");
+           ", \"gflops\": %.1f, \"peak_gflops\": %.0f, \"synthetic\": %s"
+           ", \"graph_ms\": %.1f, \"schedule_ms\": %.1f, \"compile_ms\": %.1f}\n",
+           right, seconds, kernels, flops * 1e-9, peak * 1e-9, data.synthetic ? "true" : "false", prepared.graph,
+           prepared.schedule, prepared.compile);
     return 0;
   }
   printf("%s: %.2f %% of %" PRId64 " %s\n", bold("test accuracy").c_str(), 100 * right, data.test.n(),

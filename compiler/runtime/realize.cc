@@ -287,11 +287,15 @@ std::vector<U> realize(std::span<const U> asked) {
     recording::add(std::move(calls), number);
   }
 
-  UMap<U> became;
+  UMap<U> became, buffers;  // one buffer may hold roots of several shapes
   for (U u : assigns) became[u] = assigned_buffer(u);
-  for (size_t i = 0; i < roots.size(); i++) became[roots[i]] = outputs[i];
+  for (size_t i = 0; i < roots.size(); i++) {
+    U buffer = buffers[roots[i]] = outputs[i];
+    bool same = std::ranges::equal(buffer->shape(), roots[i]->shape());
+    became[roots[i]] = same ? buffer : make(Op::RESHAPE, buffer->dtype, std::span(&buffer, 1), roots[i]->shape());
+  }
   std::vector<Pin> results;
-  for (U u : asked) results.emplace_back(u->op == Op::BUFFER ? u : *became.find(u));
+  for (U u : asked) results.emplace_back(u->op == Op::BUFFER ? u : *buffers.find(u));
   substitute_pins(became);
 
   sweep_if_grown();

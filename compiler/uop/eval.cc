@@ -573,9 +573,12 @@ struct KernelEvaluator {
         int l = 0;
         for (U s : u->src())
           for (int k = 0; k < s->dtype.lanes; k++) out[l++] = at(s)[k];
+        while (l < n) out[l++] = out[0];  // one source stands in every lane
         return;
       }
-      case Op::EXTRACT: out[0] = at(u->src(0))[u->arg(0)]; return;
+      case Op::EXTRACT:
+        for (int l = 0; l < n; l++) out[l] = at(u->src(0))[u->arg(0) + l];
+        return;
       case Op::CAST:
       case Op::BITCAST:
         for (int l = 0; l < n; l++) out[l] = src(0, l);

@@ -446,9 +446,13 @@ U without_constant_ranges(const Match& m) {
 }
 U lane_of(const Match& m) {
   U v = m[x];
-  i64 lane = m.root->arg(0);
-  if (v->op == Op::VECTORIZE && v->nsrc == v->dtype.lanes) return v->src(int(lane));
-  if (v->op == Op::CONST) return make(Op::CONST, m.root->dtype, {}, {v->arg(v->narg == 1 ? 0 : int(lane))});
+  DType t = m.root->dtype;
+  size_t lane = size_t(m.root->arg(0));
+  if (v->op == Op::VECTORIZE && v->nsrc == 1 && v->src(0)->dtype.lanes == 1)
+    return t.lanes == 1 ? v->src(0) : make(Op::VECTORIZE, t, {v->src(0)});
+  if (v->op == Op::VECTORIZE && v->nsrc == v->dtype.lanes)
+    return t.lanes == 1 ? v->src(int(lane)) : make(Op::VECTORIZE, t, v->src().subspan(lane, t.lanes));
+  if (v->op == Op::CONST) return make(Op::CONST, t, {}, v->narg == 1 ? v->arg() : v->arg().subspan(lane, t.lanes));
   return nullptr;
 }
 U join_lanes(const Match& m) {

@@ -303,8 +303,10 @@ class Vectoriser {
       return make_alu(Op::CMPNE, wide, constant(wide->dtype, 0));
     }
     std::vector<U> each;
-    for (int i = 0; i < lanes_; i++) each.push_back(at_lane(u, i));
-    return make(Op::VECTORIZE, u->dtype.with_lanes(lanes_), each);
+    DType t = (u->dtype.is_bool() ? I32 : u->dtype).with_lanes(lanes_);
+    for (int i = 0; i < lanes_; i++) each.push_back(cast(at_lane(u, i), t.element()));
+    U v = make(Op::VECTORIZE, t, each);
+    return u->dtype.is_bool() ? make_alu(Op::CMPNE, v, constant(t, 0)) : v;
   }
 
   void store(U u, std::vector<U>& out) {

@@ -98,6 +98,7 @@ int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_b
     }
     if (t == VOID) continue;
     widest = std::max(widest, t.bits());
+    if (!masks_narrow && t.bits() < 32 && u->op == Op::LOAD && u->src(0)->nsrc > 2) return 1;
     switch (u->op) {  // no lane form: integer division, wide multiplies of AVX2, anything that calls
       case Op::IDIV:
       case Op::MOD: return 1;

@@ -446,7 +446,9 @@ void for_seeds(const char* test, i64 graphs, const std::function<void(i64)>& bod
 }
 
 Tolerance tolerance_of(const Node& n) {
-  return n.exact ? Tolerance{true} : Tolerance{false, 256, std::max(1., n.bound)};
+  return n.exact
+             ? Tolerance{}
+             : Tolerance{false, 256, std::max(1., n.bound)};  // {}: equal, the sign of a zero aside: MAX has either's
 }
 
 // The roots: the last three tensors, brought into memory together.

@@ -34,17 +34,17 @@ void spill_move(const Operand& r, i64 offset, bool load, const Target& target, C
   Operand ops[2] = {load ? r : m, load ? m : r};
   bool wide = target.features & isa::x86::AVX512;
   out.inst = {};
+  const std::vector<const isa::Inst*> rows = isa::rows_named(x86(), name);
   // The row that reaches every register: EVEX where there is one.
   for (u64 features : {u64(isa::x86::AVX2 | isa::x86::AVX512), u64(isa::x86::AVX2)}) {
     if (features & isa::x86::AVX512 && !wide) continue;
-    for (size_t i = 0; i < x86().rows && !out.inst.row; i++) {
-      const isa::Inst& row = x86().row(i);
-      if (isa::name_of(row) != name || (isa::features_of(row) & ~features)) continue;
-      if (r.cls == RegClass::VECTOR && wide && !(isa::features_of(row) & isa::x86::AVX512)) continue;
-      auto specs = isa::operands_of(row);
+    for (const isa::Inst* row : rows) {
+      if (out.inst.row || (isa::features_of(*row) & ~features)) continue;
+      if (r.cls == RegClass::VECTOR && wide && !(isa::features_of(*row) & isa::x86::AVX512)) continue;
+      auto specs = isa::operands_of(*row);
       if (specs.size() < 2) continue;
       const isa::OperandSpec &reg = specs[load ? 0 : 1], &memory = specs[load ? 1 : 0];
-      if (reg.cls == r.cls && reg.bits == r.bits && reg.fixed < 0 && memory.mem_bits == m.bits) out.inst.row = &row;
+      if (reg.cls == r.cls && reg.bits == r.bits && reg.fixed < 0 && memory.mem_bits == m.bits) out.inst.row = row;
     }
     if (out.inst.row) break;
   }

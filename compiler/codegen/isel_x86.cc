@@ -24,28 +24,28 @@ constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
 // ---- the rows, indexed for one feature set
 // -----------------------------------------------------------------------------
 struct Rows {
-  std::unordered_map<std::string_view, std::vector<const Inst*>> by_name;
   std::vector<const Inst*> by_op[int(Op::COUNT)];  // with a meaning, by the root of its pattern
-  bool avx512;
+  u64 features;
 };
 const Rows& rows_for(u64 features) {
   auto build = [](u64 have) {
     Rows rows;
-    rows.avx512 = have & isa::x86::AVX512;
+    rows.features = have;
     const isa::Isa& x86 = *isa::find_isa("x86");
     for (size_t i = 0; i < x86.rows; i++) {
       const Inst& row = x86.row(i);
-      if (isa::features_of(row) & ~have) continue;
-      rows.by_name[isa::name_of(row)].push_back(&row);
-      if (const isa::Effect* e = isa::effect_of(row); e && e->value.term[0].kind == Pat::Term::NODE)
+      const isa::Effect* e = isa::effect_of(row);
+      if (e && e->value.term[0].kind == Pat::Term::NODE && !(isa::features_of(row) & ~have))
         rows.by_op[e->value.term[0].v].push_back(&row);
     }
     return rows;
   };
+  if (features & isa::x86::AVX512) {
+    static const Rows wide = build(isa::x86::AVX2 | isa::x86::AVX512);
+    return wide;
+  }
   static const Rows narrow = build(isa::x86::AVX2);
-  if (!(features & isa::x86::AVX512)) return narrow;
-  static const Rows wide = build(isa::x86::AVX2 | isa::x86::AVX512);
-  return wide;
+  return narrow;
 }
 
 int vector_width(DType t) { return std::max(128, t.lanes * t.bits()); }
@@ -134,22 +134,20 @@ class Selector {
     thread_local std::unordered_map<u64, const Inst*> known;
     key ^= avx512_;
     if (auto at = known.find(key); at != known.end()) return *at->second;
-    auto list = rows_.by_name.find(name);
     const Inst* best = nullptr;
-    if (list != rows_.by_name.end())
-      for (const Inst* row : list->second) {
-        if (masked && !isa::predicable(*row)) continue;
-        std::span<const OperandSpec> specs = isa::operands_of(*row);
-        size_t shown = 0;
-        bool ok = true;
-        for (const OperandSpec& s : specs)
-          if (!s.implicit) {
-            ok &= shown < ops.size() && fits(s, ops[shown]);
-            shown++;
-          }
-        if (!ok || shown != ops.size()) continue;
-        if (!best || better(*row, *best)) best = row;
-      }
+    for (const Inst* row : rows_named(name)) {
+      if (masked && !isa::predicable(*row)) continue;
+      std::span<const OperandSpec> specs = isa::operands_of(*row);
+      size_t shown = 0;
+      bool ok = true;
+      for (const OperandSpec& s : specs)
+        if (!s.implicit) {
+          ok &= shown < ops.size() && fits(s, ops[shown]);
+          shown++;
+        }
+      if (!ok || shown != ops.size()) continue;
+      if (!best || better(*row, *best)) best = row;
+    }
     if (!best) {
       std::string text = name;
       for (const Operand& o : ops)
@@ -159,6 +157,11 @@ class Selector {
     }
     known[key] = best;
     return *best;
+  }
+  std::vector<const Inst*> rows_named(const char* name) const {
+    std::vector<const Inst*> list = isa::rows_named(*isa::find_isa("x86"), name);
+    std::erase_if(list, [&](const Inst* row) { return isa::features_of(*row) & ~rows_.features; });
+    return list;
   }
   bool is_evex(const Inst& row) const { return isa::features_of(row) & isa::x86::AVX512; }
   bool better(const Inst& a, const Inst& b) const {  // EVEX reaches all 32 registers; else the first, which is shorter
@@ -209,8 +212,7 @@ class Selector {
     code_.lines.push_back(line);
   }
   void jump(const char* name, int to) {
-    const auto& list = rows_.by_name.at(name);
-    for (const Inst* row : list)
+    for (const Inst* row : rows_named(name))
       if (isa::operands_of(*row)[0].imm_bits == 32) {
         Operand zero = isa::imm(0);
         CodeLine& line = put(*row, std::span(&zero, 1));

@@ -13,11 +13,15 @@
 namespace ingot {
 namespace {
 
+struct Item {
+  U u;
+  int rank, home, inside;  // position in the topological order, body of the result, innermost body of a REDUCE
+};
 struct Body {
   U range = nullptr;  // nullptr: the kernel
   int parent = -1, level = 0, depth = 0;
   std::vector<int> children;
-  std::vector<U> nodes;
+  std::vector<Item> nodes;
   std::vector<U> reduces;  // whose accumulators are initialised before this loop
 };
 
@@ -31,12 +35,16 @@ class Lineariser {
   Linear run(U sink) {
     sink = order_offsets(sink);
     order_ = toposort(sink);
-    for (size_t i = 0; i < order_.size(); i++) rank_of_node_[order_[i]] = int(i);
     measure();
     bodies_.push_back({});
     place();
-    for (U u : order_)
-      if (placed(u)) bodies_[size_t(*home_.find(u))].nodes.push_back(u);
+    for (size_t i = 0; i < order_.size(); i++) {
+      U u = order_[i];
+      if (!placed(u)) continue;
+      const int home = *home_.find(u), inside = u->op == Op::REDUCE ? *inside_.find(u) : -1;
+      items_.push_back({u, int(i), home, inside});
+      bodies_[size_t(home)].nodes.push_back(items_.back());
+    }
     emit(0);
     for (U u : order_)
       if (int* h = home_.find(u)) result_.depth[u] = bodies_[size_t(*h)].depth;
@@ -184,7 +192,7 @@ class Lineariser {
     // Items: the nodes placed here, then the child loops. An item waits for what it uses.
     size_t n = b.nodes.size(), total = n + b.children.size();
     UMap<int> item;
-    for (size_t i = 0; i < n; i++) item[b.nodes[i]] = int(i);
+    for (size_t i = 0; i < n; i++) item[b.nodes[i].u] = int(i);
     std::vector<std::vector<int>> users(total);
     std::vector<int> waits(total, 0), priority(total, 1 << 30);
     auto edge = [&](int from, int to) {
@@ -208,31 +216,28 @@ class Lineariser {
       }
     };
     for (size_t i = 0; i < n; i++) {
-      U u = b.nodes[i];
-      priority[i] = *rank_of_node_.find(u);
-      connect(u, int(i));
-      if (u->op == Op::REDUCE) edge(item_of_body(*inside_.find(u)), int(i));
+      const Item& x = b.nodes[i];
+      priority[i] = x.rank;
+      connect(x.u, int(i));
+      if (x.inside >= 0) edge(item_of_body(x.inside), int(i));
     }
-    for (U u : order_)
-      if (int* h = home_.find(u)) {
-        if (u->op == Op::REDUCE) {  // its update is computed at the end of the inner loop
-          int c = item_of_body(*inside_.find(u));
-          if (c >= 0) {
-            connect(u, c);
-            priority[size_t(c)] = std::min(priority[size_t(c)], *rank_of_node_.find(u));
-          }
-        }
-        int c = *h == body ? -1 : item_of_body(*h);
-        if (c < 0 || !placed(u)) continue;
-        connect(u, c);
-        if (u->op == Op::STORE) priority[size_t(c)] = std::min(priority[size_t(c)], *rank_of_node_.find(u));
+    for (const Item& x : items_) {
+      // A REDUCE's update is computed at the end of the inner loop.
+      if (int c = x.inside < 0 ? -1 : item_of_body(x.inside); c >= 0) {
+        connect(x.u, c);
+        priority[size_t(c)] = std::min(priority[size_t(c)], x.rank);
       }
+      int c = item_of_body(x.home);
+      if (c < 0) continue;
+      connect(x.u, c);
+      if (x.u->op == Op::STORE) priority[size_t(c)] = std::min(priority[size_t(c)], x.rank);
+    }
     // A value is loaded before anything here is stored to its buffer.
     for (size_t i = 0; i < n; i++) {
-      if (b.nodes[i]->op != Op::STORE) continue;
-      U to = b.nodes[i]->src(0)->src(0);
+      if (b.nodes[i].u->op != Op::STORE) continue;
+      U to = b.nodes[i].u->src(0)->src(0);
       for (size_t j = 0; j < n; j++)
-        if (b.nodes[j]->op == Op::LOAD && b.nodes[j]->src(0)->src(0) == to) edge(int(j), int(i));
+        if (b.nodes[j].u->op == Op::LOAD && b.nodes[j].u->src(0)->src(0) == to) edge(int(j), int(i));
     }
     std::priority_queue<std::pair<int, int>, std::vector<std::pair<int, int>>, std::greater<>> ready;
     for (size_t i = 0; i < total; i++)
@@ -244,14 +249,14 @@ class Lineariser {
       ready.pop();
       done++;
       if (size_t(i) < n) {
-        out.push_back({Line::NODE, b.nodes[size_t(i)]});
+        out.push_back({Line::NODE, b.nodes[size_t(i)].u});
       } else {
         int c = b.children[size_t(i) - n];
         for (U r : bodies_[size_t(c)].reduces) out.push_back({Line::INIT, r});
         out.push_back({Line::LOOP, bodies_[size_t(c)].range});
         emit(c);
-        for (U u : order_)  // accumulators move on at the end of their innermost loop
-          if (u->op == Op::REDUCE && *inside_.find(u) == c) out.push_back({Line::UPDATE, u});
+        for (const Item& x : items_)  // accumulators move on at the end of their innermost loop
+          if (x.inside == c) out.push_back({Line::UPDATE, x.u});
         out.push_back({Line::END, bodies_[size_t(c)].range});
       }
       for (int to : users[size_t(i)])
@@ -261,7 +266,8 @@ class Lineariser {
   }
 
   std::vector<U> order_, ranges_;
-  UMap<int> rank_of_node_, level_, home_, context_, inside_;
+  std::vector<Item> items_;
+  UMap<int> level_, home_, context_, inside_;
   UMap<u64> deps_;
   std::vector<Body> bodies_;
   Linear result_;

@@ -8,7 +8,6 @@
 // Registers that instructions name themselves (division, the call's arguments) are busy between their definition and
 // their last use.
 #include <algorithm>
-#include <cmath>
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -102,7 +101,8 @@ class Allocator {
       int at_read = int(2 * i), at_write = at_read + 1;
       if (line.kind == CodeLine::LOOP) depth++, open.push_back(at_read);
       if (line.kind == CodeLine::END) depth--, loops.push_back({open.back(), at_read}), open.pop_back();
-      double weight = std::pow(10.0, std::min(depth, 12));
+      double weight = 1;
+      for (int d = 0; d < std::min(depth, 12); d++) weight *= 10;
       each_register(line, [&](u32& r, RegClass cls, bool read, bool written) {
         if (!is_virtual(r)) {
           if (read) {

@@ -20,6 +20,7 @@ std::span<const Isa> isas() {
 }
 #ifndef CONFIG_ISA_X86
 std::span<const OperandSpec> operands_of(const Inst&) { return {}; }  // no instruction set, no rows
+std::vector<const Inst*> rows_named(const Isa&, std::string_view) { return {}; }
 #endif
 const Isa* find_isa(std::string_view name) {
   for (const Isa& isa : isas())

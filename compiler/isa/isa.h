@@ -112,6 +112,7 @@ struct Isa {
 };
 std::span<const Isa> isas();
 const Isa* find_isa(std::string_view name);
+std::vector<const Inst*> rows_named(const Isa&, std::string_view name);  // in the order of the table
 const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features);
 std::string disassemble(const Isa&, std::span<const u8> code, bool with_encoding);  // one line per instruction
 std::vector<u8> assemble(const Isa&,

@@ -751,10 +751,15 @@ struct Names {  // open addressing: name -> first form of the table with it, the
     return h ^ h >> 15;
   }
   Names() : slot(16384, none), next(row_count(), none) {
-    for (size_t i = row_count(); i-- > 0;) {
-      size_t k = find(name_of(row_at(i)));
-      next[i] = slot[k];
-      slot[k] = u16(i);
+    size_t base = row_count(), k = 0;
+    for (size_t t = std::size(tables); t-- > 0;) {  // backwards, so that chains run forwards
+      base -= tables[t]->n;
+      for (size_t i = tables[t]->n; i-- > 0;) {
+        const Inst* row = &tables[t]->forms[i];
+        if (i + 1 == tables[t]->n || memcmp(row[0].name, row[1].name, sizeof row->name)) k = find(row->name);
+        next[base + i] = slot[k];
+        slot[k] = u16(base + i);
+      }
     }
   }
   size_t find(std::string_view name) const {
@@ -765,6 +770,12 @@ struct Names {  // open addressing: name -> first form of the table with it, the
 static const Names& names() {
   static const Names n;
   return n;
+}
+
+std::vector<const Inst*> rows_named(const Isa&, std::string_view name) {
+  std::vector<const Inst*> rows;
+  for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) rows.push_back(&row_at(i));
+  return rows;
 }
 
 const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features) {

@@ -250,10 +250,14 @@ class UMap {
   const V* find(U key) const { return const_cast<UMap*>(this)->find(key); }
   bool contains(U key) const { return find(key); }
   V& operator[](U key) {
-    if (V* v = find(key)) return *v;
-    if ((count_ + 1) * 4 > slots_.size() * 3) grow();
+    if (slots_.empty()) grow();
     size_t i = slot(key);
-    while (slots_[i].first) i = (i + 1) & (slots_.size() - 1);
+    for (; slots_[i].first; i = (i + 1) & (slots_.size() - 1))
+      if (slots_[i].first == key) return slots_[i].second;
+    if ((count_ + 1) * 4 > slots_.size() * 3) {
+      grow();
+      for (i = slot(key); slots_[i].first;) i = (i + 1) & (slots_.size() - 1);
+    }
     slots_[i].first = key;
     count_++;
     return slots_[i].second;
@@ -349,7 +353,8 @@ constexpr Pat fold(const Pat& x) {
 #define BINARY(symbol, name) \
   constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
 BINARY(+, ADD)
-BINARY(-, SUB) BINARY(*, MUL) BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
+BINARY(-, SUB)
+BINARY(*, MUL) BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
     BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
 #undef BINARY
         constexpr Pat

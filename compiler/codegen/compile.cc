@@ -92,7 +92,7 @@ constexpr Rule widen_rules[] = {
     {op(Op::REDUCE, holes::x),
      [](const Match& m) -> U {
        DType t = m.root->dtype;
-       if (t.bits() >= 32 || t.is_bool()) return nullptr;
+       if (t.bits() >= 32) return nullptr;
        std::vector<U> src(m.root->src().begin(), m.root->src().end());
        src[0] = cast(src[0], t.is_float() ? F32 : I32);
        return cast(make(Op::REDUCE, src[0]->dtype, src, m.root->arg()), t);

@@ -181,10 +181,15 @@ class Vectoriser {
     U* f = form_.find(x);
     return f ? *f : x;
   }
+  static U one_lane(U v, i64 lane) {  // a mask has no lanes to take: its numbers do
+    DType t = v->dtype.is_bool() ? I32.with_lanes(v->dtype.lanes) : v->dtype;
+    U numbers = v->dtype.is_bool() ? make(Op::WHERE, t, {v, constant(t, 1), constant(t, 0)}) : v;
+    return cast(make(Op::EXTRACT, t.element(), {numbers}, {lane}), v->dtype.element());
+  }
   U at_lane(U x, i64 lane) {
     UMap<U> map;
     map[range_] = index_constant(lane);
-    for (U r : reduces_) map[r] = make(Op::EXTRACT, r->dtype, {*form_.find(r)}, {lane});
+    for (U r : reduces_) map[r] = one_lane(*form_.find(r), lane);
     return simplify(substitute(x, map));
   }
   // The lanes of an idx or bool expression in the lane number; integers as i32. Depth is that of an index expression.
@@ -220,7 +225,7 @@ class Vectoriser {
     if (has(x->op, TO_BOOL) && x->src(0)->dtype.scalar != Scalar::IDX) return splat(form(x));
     if (x->op == Op::LOAD) return splat(form(x));
     std::vector<U> src;
-    for (U s : x->src()) src.push_back(lanes_of(s));
+    for (U s : x->src()) src.push_back(lanes_of(form(s)));
     DType t = (x->dtype.scalar == Scalar::IDX ? I32 : x->dtype).with_lanes(lanes_);
     if (has(x->op, TO_BOOL))  // constant masks need no code
       if (U folded = fold_compare(x->op, src)) return folded;
@@ -292,7 +297,7 @@ class Vectoriser {
   }
 
   U load(U u) {
-    U index = u->src(0), base = nullptr;
+    U index = form(u->src(0)), base = nullptr;
     std::optional<i64> step = step_of(index->src(1), &base);
     if (step && *step == 0 && (index->nsrc < 3 || !depends_on_lane(index->src(2)))) return splat(u);
     if (step && *step == 1) {
@@ -310,7 +315,7 @@ class Vectoriser {
   }
 
   void store(U u, std::vector<U>& out) {
-    U index = u->src(0), value = form(u->src(1)), base = nullptr;
+    U index = form(u->src(0)), value = form(u->src(1)), base = nullptr;
     std::vector<U> ranges;
     for (U r : u->src().subspan(2))
       if (r != range_) ranges.push_back(r);
@@ -332,7 +337,7 @@ class Vectoriser {
     for (int i = 0; i < lanes_; i++) {
       U where = at_lane(index, i);
       if (where->nsrc > 2 && where->src(2)->is_const(0)) continue;
-      U what = value->dtype.lanes > 1 ? make(Op::EXTRACT, value->dtype.element(), {value}, {i}) : value;
+      U what = value->dtype.lanes > 1 ? one_lane(value, i) : value;
       emit(where, what);
     }
   }
@@ -365,7 +370,12 @@ class Vectoriser {
       form_[u] = make(Op::SINK, VOID, all);
       return;
     }
-    if (u->op == Op::RANGE || u->op == Op::INDEX || u->op == Op::ACC || u->dtype.scalar == Scalar::IDX) return;
+    if (u->op == Op::RANGE || u->op == Op::ACC) return;
+    if (u->op == Op::INDEX || u->dtype.scalar == Scalar::IDX) {  // stays in terms of the lane number
+      U v = symbolic(u);
+      if (v != u) form_[u] = v;
+      return;
+    }
     bool closes = u->op == Op::REDUCE && std::ranges::find(u->src(), range_) != u->src().end();
     if (closes) {
       std::vector<U> src{splat(form(u->src(0)))};
@@ -391,7 +401,7 @@ class Vectoriser {
       return;
     }
     if (has(u->op, TO_BOOL) && u->src(0)->dtype.scalar == Scalar::IDX) {
-      form_[u] = lanes_of(u);
+      form_[u] = lanes_of(symbolic(u));
       return;
     }
     std::vector<U> src;
@@ -399,12 +409,17 @@ class Vectoriser {
       if (s->op == Op::RANGE && u->op == Op::REDUCE)
         src.push_back(s);
       else if (s->dtype.scalar == Scalar::IDX)
-        src.push_back(lanes_of(s));
+        src.push_back(lanes_of(form(s)));
       else
         src.push_back(splat(form(s)));
     }
     form_[u] = make(u->op, u->dtype.with_lanes(lanes_), src, u->arg());
     if (u->op == Op::REDUCE) reduces_.push_back(u);
+  }
+  U symbolic(U u) {  // with what has one value in all lanes in its place
+    std::vector<U> src;
+    for (U s : u->src()) src.push_back(form(s)->dtype.lanes == 1 ? form(s) : s);
+    return with_sources(u, src);
   }
   U rebuild(U u) {
     std::vector<U> src;

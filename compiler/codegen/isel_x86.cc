@@ -19,7 +19,7 @@ using isa::Inst;
 using isa::Operand;
 using isa::OperandSpec;
 using isa::RegClass;
-constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
+constexpr u32 RAX = 0, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
 
 // ---- the rows, indexed for one feature set
 // -----------------------------------------------------------------------------

@@ -46,7 +46,7 @@ U rewrite(U root, const RuleList& rules, void* context) {
         if (!became.contains(s)) stack.push_back({s, nullptr, ENTER});
     } else if (f.step == SOURCES_DONE) {
       U v = rebuild(f.u, became);
-      if (U* known = became.find(v); known && v != f.u) {
+      if (U* known = v != f.u ? became.find(v) : nullptr) {
         U result = *known;
         became[f.u] = result;
         continue;
@@ -55,7 +55,7 @@ U rewrite(U root, const RuleList& rules, void* context) {
       if (!next) {
         v->settled |= bit;
         became[v] = v;
-        became[f.u] = v;
+        if (v != f.u) became[f.u] = v;
       } else {
         stack.push_back({f.u, next, CHAIN});
         stack.push_back({next, nullptr, ENTER});

@@ -268,7 +268,9 @@ class UMap {
  private:
   size_t slot(U key) const { return (size_t(key) >> 4) * 0x9E3779B97F4A7C15ull >> 20 & (slots_.size() - 1); }
   void grow() {
-    std::vector<std::pair<U, V>> old(slots_.empty() ? 16 : slots_.size() * 2);
+    std::vector<std::pair<U, V>> old(slots_.empty()         ? 16
+                                     : slots_.size() < 4096 ? slots_.size() * 4
+                                                            : slots_.size() * 2);
     old.swap(slots_);
     for (auto& s : old) {
       if (!s.first) continue;
@@ -354,8 +356,9 @@ constexpr Pat fold(const Pat& x) {
   constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
 BINARY(+, ADD)
 BINARY(-, SUB)
-BINARY(*, MUL) BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
-    BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
+BINARY(*, MUL)
+BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR)
+    BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
 #undef BINARY
         constexpr Pat
         operator<=(const Pat& a, const Pat& b) {

@@ -33,6 +33,7 @@ Table& table() {
 }
 
 void on_free(U u) {
+  forget_source(u);
   if (u->op != Op::BUFFER) return;
   BufferRef dropped;  // after the lock
   std::lock_guard lock(table().mutex);

@@ -7,10 +7,14 @@ namespace ingot {
 namespace {
 
 struct SourceLine {
-  const char* file;
-  int line;
+  const char* file = nullptr;  // nullptr: the node is gone, or never had a line
+  int line = 0;
 };
 thread_local UMap<SourceLine> source_lines;
+const SourceLine* line_of(U u) {
+  const SourceLine* s = source_lines.find(u);
+  return s && s->file ? s : nullptr;
+}
 
 std::string lower_case(const char* text) {
   std::string out;
@@ -69,15 +73,18 @@ std::string kernel_name(U sink) {
 }
 
 void set_source(U u, const char* file, int line) { source_lines[u] = {file, line}; }
+void forget_source(U u) {
+  if (SourceLine* s = source_lines.find(u)) *s = {};
+}
 void copy_source(U to, U from) {
-  if (const SourceLine* s = source_lines.find(from); s && !source_lines.contains(to)) {
+  if (const SourceLine* s = line_of(from); s && !line_of(to)) {
     SourceLine line = *s;  // the table may move
     source_lines[to] = line;
   }
 }
 std::string source_of(U u) {  // the nearest line below, for what stands for its source: movement, casts, stores
   for (int steps = 0; u && steps < 32; steps++) {
-    if (const SourceLine* s = source_lines.find(u)) return str(s->file, ":", s->line);
+    if (const SourceLine* s = line_of(u)) return str(s->file, ":", s->line);
     u = u->nsrc ? u->src(u->op == Op::ASSIGN) : nullptr;
   }
   return "";

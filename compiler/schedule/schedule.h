@@ -84,6 +84,7 @@ std::string kernel_name(U sink);  // from a normalized kernel: what it computes 
 // Where a tensor node was made, for kernel names: set by the tensor API, kept beside the arena, dropped with it.
 void set_source(U, const char* file, int line);
 void copy_source(U to, U from);  // `to` was made because of `from`, as a gradient is; does not replace a line
+void forget_source(U);           // before the arena frees the node: its address will be another's
 std::string source_of(U);
 
 }  // namespace ingot

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// realize(), hazards, sweeping and recordings, on whatever device DEV names (REF when it names none), from UOps up.
+// realize(), hazards, sweeping and recordings, on whatever device DEV names (the CPU when it names none), from UOps up.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <cmath>
@@ -11,7 +11,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 
 struct Realize : testing::Test {
-  Scoped<Text> device{ctx.DEV, ctx.DEV.empty() ? Text("REF") : ctx.DEV};
+  Scoped<Text> device{ctx.DEV, ctx.DEV.empty() ? Text("CPU") : ctx.DEV};
   int number = device_number("");
   U vector(std::vector<float> v) {
     i64 n = i64(v.size());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Captured steps as users write them: a replayed training step gives the bits of the plain one; what DEBUG prints;
-// counters; saved kernels of a whole step. On the device that DEV names, REF when it names none.
+// counters; saved kernels of a whole step. on the device that DEV names, the CPU when it names none.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -13,7 +13,7 @@ using testing::HasSubstr;
 using testing::MatchesRegex;
 
 struct Step : testing::Test {
-  Scoped<Text> device{ctx.DEV, ctx.DEV.empty() ? Text("REF") : ctx.DEV};
+  Scoped<Text> device{ctx.DEV, ctx.DEV.empty() ? Text("CPU") : ctx.DEV};
 };
 std::vector<float> data(i64 n, int seed) {
   std::vector<float> v(static_cast<size_t>(n));

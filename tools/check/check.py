@@ -177,6 +177,7 @@ STEPS = [
     ("gcc", lambda: build_step("gcc")),
     ("scripts", script_step),
     ("tests", lambda: test_step("gcc")),
+    ("tests-ref", lambda: test_step("gcc", ["runtime", "tensor"], DEV="REF")),
     ("example", install_step),
     ("clang", lambda: build_step("clang")),
     ("asan", lambda: build_step("asan", "tests", OUT + "/asan/ingot")),

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <array>
 #include <set>
 #include <thread>
 #include "userspace/base/base.h"
@@ -21,6 +22,17 @@ TEST(pool, every_item_once) {
       for (auto& h : hits) ASSERT_EQ(h, 1);
     }
 }
+// Jobs of changing size follow each other closely: a worker that wakes late for one must not take an item of the next.
+TEST(pool, every_item_once_in_a_train_of_jobs_that_grow_and_shrink) {
+  Scoped s(ctx.THREADS, 4);
+  std::array<std::atomic<int>, 16> runs{};
+  for (int job = 0; job < 100'000; job++) {
+    i64 n = 2 + (job * 7) % 15;
+    parallel(n, [&](i64 i) { runs[size_t(i)]++; });
+    for (i64 i = 0; i < 16; i++) ASSERT_EQ(runs[size_t(i)].exchange(0), i < n) << "job " << job << " item " << i;
+  }
+}
+
 TEST(pool, items_see_what_was_written_before_and_we_see_their_writes) {
   Scoped s(ctx.THREADS, 4);
   std::vector<i64> data(64), sums(64);

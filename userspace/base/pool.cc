@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // The pool of threads behind parallel().
 //
-// One job at a time. Its state is one word, `ticket`: the job's number in the high half, the next item in the low half.
-// Taking an item is a compare-and-swap on that word, so a worker that wakes late sees another number and touches
-// nothing: the caller never waits for a sleeping worker, only for items that somebody has taken. After a job a worker
+// One job at a time. Its state is one word, `ticket`: the job's number in the high half, the items not yet taken in the
+// low half. Taking an item is a compare-and-swap on that word alone, so a worker that wakes late sees another number, or
+// none left, and touches nothing: the caller never waits for a sleeping worker, only for items that somebody has taken. After a job a worker
 // spins for some microseconds (steps are trains of short kernels), then sleeps on the ticket. Threads start with the
 // first job that can use them, and are never joined: a process may exit, or fork, while they sleep.
 #include <sched.h>
@@ -17,7 +17,7 @@ namespace ingot {
 namespace {
 
 constexpr i64 spin_ns = 20'000;
-constexpr u64 item_mask = 0xFFFFFFFF;
+constexpr u64 left_mask = 0xFFFFFFFF;
 
 void pause() {
 #if defined(__x86_64__)
@@ -31,7 +31,7 @@ thread_local bool inside_job = false;  // this thread runs an item now: a nested
 
 struct Pool {
   std::mutex busy;                     // held by the thread whose job runs
-  std::atomic<u64> ticket{item_mask};  // job number << 32 | next item
+  std::atomic<u64> ticket{0};          // job number << 32 | items not yet taken
   std::atomic<u32> wake{0};            // changes with each job: what sleeping workers wait on
   std::atomic<u32> unfinished{0};      // items of the job that are not done
   std::atomic<bool> caller_sleeps{false};
@@ -48,13 +48,14 @@ struct Pool {
   // Takes items of job `number` until none is left. `inherit`: copy the job's variables with the first item.
   void work(u32 number, bool inherit) {
     for (u64 t = ticket.load(std::memory_order_acquire);;) {
-      if (u32(t >> 32) != number || u32(t & item_mask) >= items.load(std::memory_order_relaxed)) return;
-      if (!ticket.compare_exchange_weak(t, t + 1, std::memory_order_acq_rel)) continue;
+      if (u32(t >> 32) != number || !(t & left_mask)) return;
+      if (!ticket.compare_exchange_weak(t, t - 1, std::memory_order_acq_rel)) continue;
+      u32 item = items.load(std::memory_order_relaxed) - u32(t & left_mask);
       if (std::exchange(inherit, false)) ctx = context;
       if (!failed.load(std::memory_order_relaxed)) {
         inside_job = true;
         try {
-          (*function.load(std::memory_order_relaxed))(i64(t & item_mask));
+          (*function.load(std::memory_order_relaxed))(i64(item));
         } catch (...) {
           std::lock_guard lock(exception_mutex);
           if (!failed.exchange(true)) exception = std::current_exception();
@@ -91,7 +92,7 @@ struct Pool {
     failed.store(false, std::memory_order_relaxed);
     unfinished.store(u32(n), std::memory_order_relaxed);
     u32 number = wake.load(std::memory_order_relaxed) + 1;
-    ticket.store(u64(number) << 32, std::memory_order_release);
+    ticket.store(u64(number) << 32 | u64(n), std::memory_order_release);
     wake.store(number);
     wake.notify_all();
     work(number, false);
@@ -129,7 +130,7 @@ int thread_count() {
 void parallel(i64 n, const std::function<void(i64)>& f) {
   static Pool* pool = new Pool;
   int wide = int(std::min<i64>(n, thread_count()));
-  if (wide > 1 && !inside_job && n < i64(item_mask)) {
+  if (wide > 1 && !inside_job && n < i64(left_mask)) {
     if (std::unique_lock lock(pool->busy, std::try_to_lock); lock) return pool->run(n, wide, f);
   }
   for (i64 i = 0; i < n; i++) f(i);

@@ -124,9 +124,9 @@ struct Format {
 Format format_of(V v) {
   return v.dtype().scalar == Scalar::F64 ? Format{F64, I64, 52, 1023} : Format{F32, I32, 23, 127};
 }
-i64 sign_bit(V v) { return i64(1) << (v.dtype().bits() - 1); }
+i64 sign_bit(V v) { return i64(u64(1) << (v.dtype().bits() - 1)); }
 V integer(V v) { return bits_as(format_of(v).bits, v); }
-V absolute(V v) { return bits_as(v.dtype().element(), integer(v) & (sign_bit(v) - 1)); }
+V absolute(V v) { return bits_as(v.dtype().element(), integer(v) & ~sign_bit(v)); }
 V with_sign_of(V magnitude, V v) {
   return bits_as(v.dtype().element(), integer(magnitude) | (integer(v) & sign_bit(v)));
 }

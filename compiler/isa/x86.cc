@@ -459,7 +459,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   auto read = [&](int n) {
     u64 v = 0;
     for (int i = 0; i < n; i++) v |= u64(next()) << (8 * i);
-    return n < 8 ? i64(v << (64 - 8 * n)) >> (64 - 8 * n) : i64(v);
+    return n && n < 8 ? i64(v << (64 - 8 * n)) >> (64 - 8 * n) : i64(v);
   };
   Payload p;
   u8 rex = 0;

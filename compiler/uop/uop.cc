@@ -6,6 +6,7 @@
 // reading sources. sweep() marks from the pins with a worklist and puts dead blocks on free lists by size. Nothing
 // recurses: chains are as deep as a user's loop is long.
 #include "compiler/uop/uop.h"
+#include <unistd.h>
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -95,9 +96,16 @@ Arena::~Arena() {
   for (char* chunk : chunks_) std::free(chunk);
 }
 
-Arena& Arena::main() {  // never destroyed: a Tensor at namespace scope may outlive every destructor of this thread
-  thread_local Arena* arena = new Arena;
-  return *arena;
+Arena&
+Arena::main() {  // the first thread's is never destroyed: a Tensor at namespace scope may outlive every destructor
+  struct Owner {
+    Arena* arena = new Arena;
+    ~Owner() {
+      if (gettid() != getpid()) delete arena;
+    }
+  };
+  thread_local Owner owner;
+  return *owner.arena;
 }
 Arena& Arena::current() { return current_arena ? *current_arena : main(); }
 ArenaScope::ArenaScope(Arena& arena) : outer(current_arena) { current_arena = &arena; }

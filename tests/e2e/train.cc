@@ -100,7 +100,7 @@ void memory_is_flat(int steps) {
   Scoped dev(ctx.DEV, "CPU");
   Training t;
   Captured step([&](std::span<const Tensor> in) { return t.step(in); });
-  i64 buffers = 0, nodes = 0, resident = 0;
+  [[maybe_unused]] i64 buffers = 0, nodes = 0, resident = 0;
   for (int i = 0; i < steps; i++) {
     step(t.batch())[0].item<float>();
     if (i != steps / 4) continue;

@@ -357,8 +357,9 @@ constexpr Pat fold(const Pat& x) {
 BINARY(+, ADD)
 BINARY(-, SUB)
 BINARY(*, MUL)
-BINARY(/, IDIV) BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR)
-    BINARY(<, CMPLT) BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
+BINARY(/, IDIV)
+BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT)
+    BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
 #undef BINARY
         constexpr Pat
         operator<=(const Pat& a, const Pat& b) {

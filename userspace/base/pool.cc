@@ -2,10 +2,11 @@
 // The pool of threads behind parallel().
 //
 // One job at a time. Its state is one word, `ticket`: the job's number in the high half, the items not yet taken in the
-// low half. Taking an item is a compare-and-swap on that word alone, so a worker that wakes late sees another number, or
-// none left, and touches nothing: the caller never waits for a sleeping worker, only for items that somebody has taken. After a job a worker
-// spins for some microseconds (steps are trains of short kernels), then sleeps on the ticket. Threads start with the
-// first job that can use them, and are never joined: a process may exit, or fork, while they sleep.
+// low half. Taking an item is a compare-and-swap on that word alone, so a worker that wakes late sees another number,
+// or none left, and touches nothing: the caller never waits for a sleeping worker, only for items that somebody has
+// taken. After a job a worker spins for some microseconds (steps are trains of short kernels), then sleeps on the
+// ticket. Threads start with the first job that can use them, and are never joined: a process may exit, or fork, while
+// they sleep.
 #include <sched.h>
 #include <time.h>
 #include <algorithm>
@@ -30,10 +31,10 @@ void pause() {
 thread_local bool inside_job = false;  // this thread runs an item now: a nested parallel() stays on it
 
 struct Pool {
-  std::mutex busy;                     // held by the thread whose job runs
-  std::atomic<u64> ticket{0};          // job number << 32 | items not yet taken
-  std::atomic<u32> wake{0};            // changes with each job: what sleeping workers wait on
-  std::atomic<u32> unfinished{0};      // items of the job that are not done
+  std::mutex busy;                 // held by the thread whose job runs
+  std::atomic<u64> ticket{0};      // job number << 32 | items not yet taken
+  std::atomic<u32> wake{0};        // changes with each job: what sleeping workers wait on
+  std::atomic<u32> unfinished{0};  // items of the job that are not done
   std::atomic<bool> caller_sleeps{false};
   // The job; written before its ticket is published, valid while an item of it is taken and not finished.
   std::atomic<const std::function<void(i64)>*> function{nullptr};

@@ -288,10 +288,9 @@ class Selector {
     } else {
       Operand m = literal(c);
       if (m.broadcast) {
-        int copies = m.broadcast;
         m.broadcast = 0;
         int bits = m.bits;
-        if (bits >= 32 && r.bits == 128 && bits == 64)
+        if (bits == 64 && r.bits == 128)
           ins("vmovddup", {r, m});
         else if (bits == 64)
           ins("vbroadcastsd", {r, m});
@@ -299,7 +298,6 @@ class Selector {
           ins("vbroadcastss", {r, m});
         else
           ins(bits == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, m});
-        (void)copies;
       } else {
         ins("vmovups", {r, m});
       }
@@ -592,11 +590,6 @@ class Selector {
     }
     if (s.imm_bits) return false;
     if (s.mem_bits || s.broadcast_bits) {
-      if (x->op == Op::CONST && in_vector(x->dtype) && !x->dtype.is_bool() && !(x->narg == 1 && lane_bits(x, 0) == 0) &&
-          *linear_depth(x) == 0 && false) {
-        out = literal(x);
-        return fits(s, out);
-      }
       U load = x->op == Op::VECTORIZE && x->nsrc == 1 && is_deferred(x) ? x->src(0) : x;
       if (load->op == Op::LOAD && is_deferred(load) && load->src(0)->nsrc == 2) {
         bool repeated = load != x;
@@ -626,12 +619,6 @@ class Selector {
     if (commit) out = resized(value(x), s.bits);
     return true;
   }
-  const int* linear_depth(U u) const {
-    static const int zero = 0;
-    const int* d = linear_.depth.find(u);
-    return d ? d : &zero;
-  }
-
   bool by_meaning(U u) {
     const Inst* best = nullptr;
     Match best_match;
@@ -652,7 +639,7 @@ class Selector {
                                            : target.cls != RegClass::SCALAR || target.bits != scalar_width(t)))
         continue;
       Match m;
-      if (!match_meaning(e.value, u, m)) continue;
+      if (!match(e.value, u, m)) continue;
       int cost = isa::latency_of(*row) + (avx512_ && !is_evex(*row) && in_vector(t) ? 1 : 0);
       bool ok = true;
       for (size_t i = 0; ok && i < specs.size(); i++) {
@@ -715,11 +702,6 @@ class Selector {
     U zero = constant_float(F32, 0);
     return resized(value(zero), s.bits);
   }
-  static bool match_meaning(const Pat& p, U u, Match& m) {
-    // Holes of meanings are operands 0 … 3; i32 rows serve u32 and idx alike, so only annotated dtypes are compared.
-    return match(p, u, m);
-  }
-
   // ---- named sequences
   // --------------------------------------------------------------------------------------------------
   void emit(U u) {
@@ -766,13 +748,8 @@ class Selector {
     if (by_meaning(u)) return;
     fallback(u);
   }
-  void fallback(U u) {
-    DType t = u->dtype;
-    bool dp = t.bits() == 64;
-    if (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::SUB || u->op == Op::MUL || u->op == Op::FDIV ||
-        u->op == Op::SQRT)
-      check(!t.is_float() && dp, "x86: no row computes ", u->op, " ", t, " from ", u->src(0)->dtype);
-    check(false, "x86: no row computes ", u->op, " ", t, u->nsrc ? str(" from ", u->src(0)->dtype) : "");
+  [[noreturn]] static void fallback(U u) {
+    throw Error("x86: no row computes ", u->op, " ", u->dtype, u->nsrc ? str(" from ", u->src(0)->dtype) : "");
   }
 
   void add(U u) {  // three-operand addition through lea, constants as displacements
@@ -892,8 +869,6 @@ class Selector {
         ins(float_name(unordered, t), {k, a, b});
         ins(name, {m, a, b});
         masked(float_name(adds, t), k, false, {m, a, b});
-        code_.lines.back().inst.zeroing = false;
-        merge_into(m);
         move(r, m);
         return;
       }
@@ -919,9 +894,7 @@ class Selector {
     ins(t.is_signed() ? (largest ? "cmovl" : "cmovg") : (largest ? "cmovb" : "cmova"), {chosen, b});
     move(r, chosen);
   }
-  void merge_into(const Operand& m) {
-    merged_.push_back(m.reg);
-  }  // documents that the line before reads what it writes
+  // documents that the line before reads what it writes
 
   void compare(U u) {
     U x = u->src(0), y = u->src(1);
@@ -1485,7 +1458,6 @@ class Selector {
   UMap<bool> deferred_, needed_;
   std::vector<U> stored_;
   std::vector<int> loop_labels_;
-  std::vector<u32> merged_;
   U current_ = nullptr, extracted_ = nullptr;
   size_t extracted_lines_ = 0;
   Operand params_, begin_, end_;

@@ -10,10 +10,6 @@
 namespace ingot {
 namespace {
 
-struct Host {  // a kernel's buffers
-  std::vector<std::vector<u8>> bytes;
-};
-
 std::vector<Target> targets() {
   u64 have = isa::x86::host_features();
   std::vector<Target> list{{"x86", "avx2", isa::x86::AVX2, 2}};

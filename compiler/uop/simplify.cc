@@ -166,7 +166,7 @@ constexpr auto larger = [](const Match& m) -> U {
 };
 constexpr auto mask_keeps = [](const Match& m) {  // a is 2^n - 1 and x cannot exceed it
   i64 mask = m[a]->const_int();
-  return mask > 0 && (mask & (mask + 1)) == 0 && m[x]->min >= 0 && m[x]->max <= mask;
+  return mask > 0 && (u64(mask) & (u64(mask) + 1)) == 0 && m[x]->min >= 0 && m[x]->max <= mask;
 };
 
 // ---- integers that never overflow; sums, products, quotients and comparisons are in divmod.cc

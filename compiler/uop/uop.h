@@ -352,17 +352,15 @@ constexpr Pat fold(const Pat& x) {
   p.add(x);
   return p;
 }
-#define BINARY(symbol, name) \
-  constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
-BINARY(+, ADD)
-BINARY(-, SUB)
-BINARY(*, MUL)
-BINARY(/, IDIV)
-BINARY(%, MOD) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT)
-    BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND) BINARY(||, OR)
+// clang-format off
+#define BINARY(symbol, name) constexpr Pat operator symbol(const Pat& a, const Pat& b) { return op(Op::name, a, b); }
+BINARY(+, ADD)    BINARY(-, SUB)    BINARY(*, MUL)    BINARY(/, IDIV)    BINARY(%, MOD)
+BINARY(&, AND)    BINARY(|, OR)     BINARY(^, XOR)    BINARY(<<, SHL)    BINARY(>>, SHR)
+BINARY(<, CMPLT)  BINARY(==, CMPEQ) BINARY(!=, CMPNE) BINARY(&&, AND)    BINARY(||, OR)
 #undef BINARY
-        constexpr Pat
-        operator<=(const Pat& a, const Pat& b) {
+    // clang-format on
+    constexpr Pat
+    operator<=(const Pat& a, const Pat& b) {
   return op(Op::XOR, b < a, 1);
 }  // guards only
 constexpr Pat operator-(const Pat& a) { return op(Op::NEG, a); }

@@ -94,6 +94,9 @@ static std::string_view size_name(int bits) {
 
 // ---- does an operand fit? -----------------------------------------------------------------------------------------
 static bool extended_registers(const Inst& r) { return r.scheme == EVEX; }
+static bool moves_tile(const Inst& r) {  // its memory takes a SIB byte always
+  return r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE);
+}
 static bool fits_immediate(const OperandSpec& s, i64 v) {
   if (s.fixed >= 0) return v == s.fixed;
   if (s.imm_bits >= 64) return true;
@@ -134,15 +137,14 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
       if (s.place == NOWHERE) return o.reg == u32(s.fixed) && o.index == no_register && !o.imm && o.address_bits;
       if (s.place == ABSOLUTE)
         return o.reg == no_register && o.index == no_register && o.address_bits == (r.flags & ADDRESS32 ? 32 : 64);
+      if (r.flags & ADDRESS32 && o.address_bits != 32) return false;
       if (!allow_virtual && ((o.reg != no_register && o.reg >= 16) || (o.index != no_register && o.index >= 32)))
         return false;
       if (o.scale != 1 && o.scale != 2 && o.scale != 4 && o.scale != 8) return false;
       if (o.vector_index)
         return o.index != no_register && o.index_bits == s.bits &&
                (o.index < (extended_registers(r) ? 32u : 16u) || (allow_virtual && o.index >= first_virtual));
-      if (r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE))
-        return o.index != no_register;
-      if (o.cls == RegClass::POINTER) return o.index == no_register;
+      if (o.cls == RegClass::POINTER) return o.index == no_register && !moves_tile(r);
       return o.index == no_register || o.index < 16 || o.index >= first_virtual;  // index 4 is none: riz in the text
     }
     case Operand::IMM: {
@@ -170,7 +172,7 @@ static void put(Bytes& out, i64 value, int bytes) {
 constexpr u8 prefix_byte[] = {0, 0x66, 0xF3, 0xF2};
 constexpr u8 segment_byte[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65};
 
-static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_bytes) {
+static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_bytes, bool sib) {
   i64 d = m.imm;
   bool pc = m.cls == RegClass::POINTER, base = m.reg != no_register && !pc, index = m.index != no_register;
   auto modrm = [&](int mod, int rm) { out.push_back(u8(mod << 6 | (reg_field & 7) << 3 | rm)); };
@@ -185,7 +187,7 @@ static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_by
   } else {
     bool small = d % disp8_bytes == 0 && d / disp8_bytes >= -128 && d / disp8_bytes <= 127;
     int mod = d == 0 && (m.reg & 7) != 5 ? 0 : small ? 1 : 2;
-    if (index || (m.reg & 7) == 4) {
+    if (sib || index || (m.reg & 7) == 4) {
       modrm(mod, 4);
       out.push_back(u8(scale << 6 | (index ? m.index & 7 : 4) << 3 | (m.reg & 7)));
     } else {
@@ -247,7 +249,7 @@ static bool encode(const Instruction& in, Bytes& out) {
   if (r.flags & ADDRESS32) out.push_back(0x67);
   if (r.flags & AFTER_REX) out.push_back(0x40);
   if (memory && memory->segment && !string_destination) out.push_back(segment_byte[memory->segment - 1]);
-  if (memory && memory->address_bits == 32) out.push_back(0x67);
+  if (memory && memory->address_bits == 32 && !(r.flags & ADDRESS32)) out.push_back(0x67);
   switch (r.scheme) {
     case LEGACY:
     case NOW3D: {
@@ -303,7 +305,7 @@ static bool encode(const Instruction& in, Bytes& out) {
   else if (r.modrm_kind == MODRM_PLUS)
     out.push_back(u8(r.modrm | (rm_reg & 7)));
   else if (is_memory)
-    put_memory(out, *rm, int(reg_field), disp8_bytes);
+    put_memory(out, *rm, int(reg_field), disp8_bytes, moves_tile(r));
   else if (r.modrm_kind != NO_MODRM)
     out.push_back(u8(0xC0 | (reg_field & 7) << 3 | (rm_reg & 7)));
   if (r.scheme == NOW3D) out.push_back(r.opcode);
@@ -353,6 +355,8 @@ struct Payload {  // everything in front of the opcode
        R4 = false, V4 = false, b = false, z = false;
   bool rex2 = false, X4 = false, B4 = false;
   int mandatory = 0, rep = 0, segment = 0;  // 1 66, 2 F3, 3 F2, as Inst::prefix
+  bool data66 = false;                      // 66 and F2 or F3 as part of the opcode: the mandatory one, else any
+  int repeat = 0;
   u32 vvvv = 0, aaa = 0;
 };
 
@@ -386,14 +390,13 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
     if (r.modrm_kind == SLASH_DIGIT && (modrm >> 3 & 7) != r.modrm) return 0;
     if (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT) {
       if (memory ? !accepts_memory(r, has_rm) : !accepts_register(r)) return 0;
-      bool tile = r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE);
-      if (tile && memory && (modrm & 7) != 4) return 0;  // SIB is a must
+      if (moves_tile(r) && memory && (modrm & 7) != 4) return 0;
     }
   }
-  if (p.scheme == NOW3D) return 1;
+  if (p.scheme == NOW3D) return !(p.repeat && p.data66);
   if (p.scheme == LEGACY) {
-    int s = 1, repeat = p.map == 0 || !p.mandatory ? p.rep : p.mandatory == 1 ? 0 : p.mandatory;
-    bool data16 = p.data16, data16_counts = p.mandatory == 1 || (!p.mandatory && p.data16);
+    bool data16 = p.data16 && !p.W;
+    int s = 1;
     if (bool(r.flags & AFTER_REX) != p.rex && (r.flags & AFTER_REX || is_prefix_row(r))) return 0;
     if (r.flags & NEEDS_REX2) {
       if (!p.rex2) return 0;
@@ -403,23 +406,30 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
       if (!p.address32) return 0;
       s += 2;
     }
-    if (r.prefix == 2 || r.prefix == 3) {
-      if (repeat != r.prefix) return 0;
-      s += 16;
-    } else if (r.prefix == 1) {
-      if (!data16_counts) return 0;
-      data16 = false;
-      s += 8;
-    } else if (r.prefix == 0) {
-      s += repeat || data16_counts ? 0 : 4;
+    switch (r.prefix) {
+      case 0:
+        if (p.repeat && data16 && p.data66) return 0;
+        s += p.repeat || p.data66 ? 0 : 4;
+        break;
+      case 1:
+        if (!p.data66 || p.repeat) return 0;
+        data16 = false;
+        s += 8;
+        break;
+      case 2:
+      case 3:
+        if (p.repeat != r.prefix || (r.size != O16 && data16 && p.data66)) return 0;
+        s += 16;
+        break;
+      default:
+        if (p.repeat && data16 && p.data66) return 0;
     }
-    int want = p.W ? 64 : data16 ? 16 : 32;
     switch (r.size) {  // a form of another size is a fallback, one of any size comes between
-      case O16: return want == 16 ? s + 2 : 0;
-      case O32: return want == 32 ? s + 2 : s;
-      case O64: return want == 64 ? s + 2 : 0;
-      case D16: return want == 16 ? s + 2 : 0;
-      case D64: return want == 16 ? s : s + 2;
+      case O16: return data16 ? s + 2 : 0;
+      case O32: return !data16 && !p.W ? s + 2 : s;
+      case O64: return p.W ? s + 2 : 0;
+      case D16: return data16 ? s + 2 : 0;
+      case D64: return data16 ? s : s + 2;
       default: return s + 1;
     }
   }
@@ -435,6 +445,7 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
         if (!broadcast) return 0;
       }
     }
+    if (p.X4 && !memory) return 0;  // only an index has a fifth bit there
     if (p.aaa && !(r.flags & MASK)) return 0;
     if (p.z && !(r.flags & ZERO)) return 0;
   } else if (r.length != 255 && r.length != p.length) {
@@ -444,6 +455,7 @@ static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm)
   for (const OperandSpec& s : operands_of(r)) uses_vvvv |= s.place == VVVV, vsib |= s.vector_index;
   if (!uses_vvvv && p.vvvv) return 0;
   if (!uses_vvvv && !vsib && p.V4) return 0;
+  if (vsib && p.scheme == EVEX && (!p.aaa || p.X4)) return 0;  // a gather counts its mask down: k0 will not do
   return 1;
 }
 
@@ -471,7 +483,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     switch (c) {
       case 0x66:
         p.data16 = true;
-        if (!p.mandatory && escape_follows) p.mandatory = 1;
+        if (!p.mandatory && escape_follows && follower != 0xD5) p.mandatory = 1;
         break;
       case 0x67: p.address32 = true; break;
       case 0xF0:
@@ -553,6 +565,10 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   if (p.scheme == NOW3D) opcode = peek(end_of_address());
   if (truncated || p.map > 10 || (rex && p.scheme != LEGACY && p.scheme != NOW3D)) return 0;
   if (p.scheme == LEGACY && p.map == 0) p.mandatory = 0;
+  p.repeat = p.mandatory ? p.mandatory & 2 ? p.mandatory : 0 : p.map || (opcode == 0x90 && p.rep == 2) ? p.rep : 0;
+  bool anywhere = (p.map == 1 && p.scheme == LEGACY && opcode == 0xAE) ||
+                  (p.map == 2 && opcode == 0xF8);  // 66 counts wherever it stands
+  p.data66 = p.mandatory == 1 || ((!p.mandatory || anywhere) && p.data16 && !p.W);
 
   u8 modrm = at < limit ? bytes[at] : 0;
   const Inst* best = nullptr;
@@ -572,7 +588,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     }
     if (s > best_score) best = &r, best_score = s;
   }
-  if (!best || (p.scheme == EVEX && p.X4 && modrm >= 0xC0)) return 0;
+  if (!best) return 0;
   const Inst& r = *best;
   out = Instruction{};
   out.row = &r;
@@ -601,8 +617,10 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
       m.scale = u8(1 << (sib >> 6));
       m.index = u32((sib >> 3 & 7) | p.X << 3 | p.X4 << 4);
       if (s->vector_index)
-        m.index |= u32(p.V4) << 4, m.vector_index = true, m.index_bits = s->bits;
-      else if (m.index == 4 && m.scale == 1 && ((sib & 7) == 4 || ((sib & 7) == 5 && mod == 0)))
+        m.index = (m.index & 15) | u32(p.V4) << 4, m.vector_index = true, m.index_bits = s->bits;
+      else if (m.index == 4 && moves_tile(r))
+        m.index = no_register, m.scale = 1;
+      else if (m.index == 4 && m.scale == 1 && (((sib & 7) == 4 && !p.B4) || ((sib & 7) == 5 && mod == 0)))
         m.index = no_register;
       if ((sib & 7) == 5 && mod == 0)
         disp = 4;
@@ -623,7 +641,9 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
     Operand o;
     u32 n = s.fixed >= 0 ? u32(s.fixed) : 0;
     switch (s.place) {
-      case MODRM_REG: n = u32((modrm >> 3 & 7) | p.R << 3 | (s.cls != RegClass::PREDICATE ? p.R4 << 4 : 0)); break;
+      case MODRM_REG:
+        n = u32((modrm >> 3 & 7) | p.R << 3 | (s.cls != RegClass::PREDICATE || s.pair ? p.R4 << 4 : 0));
+        break;
       case MODRM_RM:
         n = u32((modrm & 7) | p.B << 3 |
                 (s.cls == RegClass::VECTOR   ? (p.scheme == EVEX ? p.X : p.B4) << 4
@@ -659,6 +679,7 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
       if ((s.cls == RegClass::PREDICATE || s.cls == RegClass::TILE) && n > 7) {
         return 0;
       }
+      if ((s.cls == RegClass::CONTROL || s.cls == RegClass::DEBUG) && n > 15) return 0;
       if (s.pair) n &= 6;
       if (s.cls == RegClass::MMX) n &= 7;
       if (s.cls == RegClass::X87 && s.fixed < 0) n &= 7;
@@ -669,8 +690,9 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   }
   out.n = r.shown;
   if (p.lock && !p.mandatory) out.prefixes |= LOCK;
-  if (p.rep && !p.mandatory && r.prefix != p.rep && !(r.flags & AFTER_REX)) out.prefixes |= p.rep == 2 ? REP : REPNE;
-  bool address = memory || bool(r.flags & ADDRESS32);
+  if (p.rep && !p.mandatory && !(p.rep == 2 && opcode == 0x90)) out.prefixes |= p.rep == 2 ? REP : REPNE;
+  bool address = bool(r.flags & ADDRESS32) ||
+                 (memory && (m.reg != no_register || m.index != no_register || m.cls == RegClass::POINTER));
   for (const OperandSpec& s : operands_of(r)) address |= s.place == NOWHERE && s.mem_bits;
   if (p.address32 && !address) out.prefixes |= ADDR32;
   if (p.scheme == NOW3D) at++;
@@ -718,10 +740,14 @@ static std::string print(const Instruction& in) {
   if (in.prefixes & LOCK) out += "lock ";
   if (in.prefixes & REP) out += "rep ";
   if (in.prefixes & REPNE) out += "repne ";
-  if (in.prefixes & ADDR32) out += "addr32 ";
   if (r.flags & EXPLICIT_VEX) out += "{vex} ";
   if (r.flags & EXPLICIT_EVEX) out += "{evex} ";
+  if (in.prefixes & ADDR32) out += "addr32 ";
   out += r.name;
+  std::string mask;
+  if (in.predicate != no_register) mask = str(" {", register_name(RegClass::PREDICATE, 64, in.predicate), "}");
+  if (in.zeroing) mask += " {z}";
+  if (in.n == 1) out += mask + (mask.empty() ? "" : ",");  // a prefetch has no destination that could carry it
   for (int i = 0; i < in.n; i++) {
     const Operand& o = in.op[i];
     out += i ? ", " : " ";
@@ -731,12 +757,11 @@ static std::string print(const Instruction& in) {
       print_memory(out, r.spec[i], o);
     else
       append(out, o.imm);
-    if (i == 0 && in.predicate != no_register) {
-      out += str(" {", register_name(RegClass::PREDICATE, 64, in.predicate), "}");
-      if (in.zeroing) out += " {z}";
-    }
-    bool last_before_imm = in.rounding && (i + 1 == in.n || in.op[i + 1].kind == Operand::IMM);
-    if (last_before_imm && o.kind != Operand::IMM) out += str(", ", rounding_names[in.rounding]);
+    if (i == 0 && in.n > 1) out += mask;
+    auto follows = [&](int k) {  // the rounding comes after the last vector or mask
+      return k == in.n || in.op[k].kind == Operand::IMM || in.op[k].cls == RegClass::SCALAR;
+    };
+    if (in.rounding && follows(i + 1) && !follows(i)) out += str(", ", rounding_names[in.rounding]);
   }
   return out;
 }
@@ -978,27 +1003,31 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
     else
       break;
   }
+  auto decorations = [&] {
+    while (t.take("{")) {
+      u32 k;
+      std::string_view w = t.word();
+      if (w == "z")
+        in.zeroing = true;
+      else if (numbered(w, "k", 8, k) && k)
+        in.predicate = k;
+      else
+        return error = str("unknown decoration {", w, "} in \"", line, "\""), false;
+      if (!t.take("}")) return error = str("} expected in \"", line, "\""), false;
+    }
+    return true;
+  };
   t.spaces();
   while (!t.s.empty()) {
-    bool braces = false;
+    bool braces = in.n == 0 && t.s.starts_with("{k");  // vgatherpf0dps {k1}, [...]
     for (u8 k = 1; k <= 5; k++)
       if (t.take(rounding_names[k])) in.rounding = k, braces = true;
     if (!braces) {
       if (in.n == max_operands || !parse_operand(t, in.op[in.n]))
         return error = str("cannot read operand ", in.n + 1, " of \"", line, "\""), false;
       in.n++;
-      while (t.take("{")) {
-        u32 k;
-        std::string_view w = t.word();
-        if (w == "z")
-          in.zeroing = true;
-        else if (numbered(w, "k", 8, k) && k)
-          in.predicate = k;
-        else
-          return error = str("unknown decoration {", w, "} in \"", line, "\""), false;
-        if (!t.take("}")) return error = str("} expected in \"", line, "\""), false;
-      }
     }
+    if (!decorations()) return false;
     t.spaces();
     if (t.s.empty()) break;
     if (!t.take(",")) return error = str("\",\" expected before \"", t.s, "\" in \"", line, "\""), false;

@@ -100,7 +100,7 @@ std::optional<Instruction> example(const Inst& row, Random& random) {
   Instruction plain = i;
   if (predicable(row) && (gather || random() % 2)) i.predicate = 1 + random() % 7;
   if (i.predicate != no_register && random() % 2) i.zeroing = true;
-  if (evex && random() % 3 == 0) i.rounding = u8(1 + random() % 5);
+  if (random() % 3 == 0) i.rounding = u8(1 + random() % 5);
   for (int attempt = 0; attempt < 4; attempt++) {  // what this row does not take goes
     bytes.clear();
     if (x86.encode(i, bytes)) return i;
@@ -133,20 +133,58 @@ std::vector<u8> hex_bytes(std::string_view text) {
     out.push_back(u8(std::stoi(std::string(text.substr(i, 2)), nullptr, 16)));
   return out;
 }
+// Prefix bytes in any number and order: redundant ones, contradicting ones, REX and REX2 in the wrong place.
+static void put_prefixes(std::vector<u8>& s, Random& random, u32 most) {
+  for (u32 n = random() % (most + 1); n--;)
+    s.push_back(random() % 8
+                    ? pick<u8>(random, {0x66, 0x66, 0x67, 0xF0, 0xF2, 0xF2, 0xF3, 0xF3, 0x2E, 0x3E, 0x26, 0x64})
+                    : u8(0x40 | random() % 16));
+}
 std::vector<u8> random_string(Random& random) {
-  std::vector<u8> s(15);
-  for (u8& b : s) b = u8(random());
-  switch (random() % 8) {
-    case 0: s[0] = 0x62, s[1] = u8((s[1] & 0xF0) | pick<u8>(random, {1, 2, 3, 5, 6})), s[2] |= 4; break;
-    case 1: s[0] = 0xC4, s[1] = u8((s[1] & 0xE0) | (1 + random() % 3)); break;
-    case 2: s[0] = 0x0F; break;
-    case 3: s[0] = pick<u8>(random, {0x66, 0xF2, 0xF3, 0x48, 0x67}), s[1] = 0x0F; break;
-    default: break;
+  std::vector<u8> s;
+  u32 kind = random() % 8;
+  if (kind == 1 || kind == 2) put_prefixes(s, random, kind == 1 ? 4 : 14);
+  switch (kind) {
+    case 3:  // the two- and three-byte maps
+      put_prefixes(s, random, 1);
+      if (random() % 4 == 0) s.push_back(u8(0x40 | random() % 16));
+      s.push_back(0x0F);
+      if (random() % 2) s.push_back(pick<u8>(random, {0x38, 0x3A, 0x01, 0x0F}));
+      break;
+    case 4:  // VEX and XOP
+      if (random() % 8 == 0) put_prefixes(s, random, 2);
+      if (random() % 4 == 0)
+        s.push_back(0xC5);
+      else
+        s.push_back(random() % 4 ? 0xC4 : 0x8F),
+            s.push_back(u8(random() % 8 << 5 | ((s.back() == 0xC4 ? 1 : 8) + random() % 3)));
+      s.push_back(u8(random() | (random() % 2 ? 0x78 : 0)));
+      break;
+    case 5:  // EVEX
+      if (random() % 8 == 0) put_prefixes(s, random, 2);
+      s.push_back(0x62);
+      s.push_back(u8((random() & 0xF0) | (random() % 8 ? pick<u8>(random, {1, 2, 3, 5, 6}) : random() % 16)));
+      s.push_back(u8(random() | (random() % 8 ? 4 : 0) | (random() % 2 ? 0x78 : 0)));
+      s.push_back(u8(random() & (random() % 2 ? 0x7F : 0xFF) & (random() % 2 ? 0xF8 : 0xFF)));
+      if (random() % 2) s.back() |= 8;
+      break;
+    case 6:
+    case 7: {  // an encoding with a few bytes or bits changed, or prefixes in front
+      const Isa& x86 = *find_isa("x86");
+      if (auto i = example(x86.row(random() % x86.rows), random)) {
+        if (random() % 4 == 0) put_prefixes(s, random, 3);
+        x86.encode(*i, s);
+        for (u32 n = random() % 3; n--;) {
+          u8& b = s[random() % s.size()];
+          b = random() % 2 ? u8(random()) : u8(b ^ 1 << random() % 8);
+        }
+      }
+      break;
+    }
+    default: break;  // no help at all
   }
-  if (s[0] == 0x62 || s[0] == 0xC4) {  // mostly no second source, as many rows want it
-    if (random() % 2) s[2] |= 0x78;
-    if (s[0] == 0x62 && random() % 2) s[3] |= 8;
-  }
+  while (s.size() < 15) s.push_back(u8(random()));
+  s.resize(15);
   return s;
 }
 

@@ -73,8 +73,11 @@ static bool only_disassembled(const Inst& row) {
     if (s.cls == RegClass::SEGMENT && s.fixed >= 0) return true;  // push fs: LLVM writes 66 in front
   return has_pc_relative(row) || names.count(name_of(row));
 }
-// LLVM 19 scales the disp8 of their broadcasts by 1; the manual's tuple (Full, 64-bit elements) says 8.
-static bool llvm_is_wrong(const Inst& row) { return name_of(row).starts_with("vgf2p8affine"); }
+// Displacements of one byte that LLVM 19 does not scale as the manual says (x86_random.cc lists them).
+static bool llvm_is_wrong(const Inst& row) {
+  std::string_view name = name_of(row);
+  return name.starts_with("vgf2p8affine") || name.starts_with("vgatherpf") || name.starts_with("vscatterpf");
+}
 struct Sample {
   Instruction instruction;
   std::string text, bytes;  // ours, of exactly this row
@@ -197,29 +200,6 @@ TEST(X86Live, EveryRowDisassemblesAsLlvmSays) {
   std::printf("seed %u: %zu encodings, %zu different\n", seed, codes.size(), wrong);
   EXPECT_LE(wrong, codes.size() / 1000);
 }
-TEST(X86Live, AgreementOverRandomStrings) {
-  if (!have_llvm()) GTEST_SKIP() << "llvm-objdump-19 is not installed; the golden files were checked";
-  u32 seed = std::random_device()();
-  Random random(seed);
-  std::vector<std::vector<u8>> strings;
-  for (int k = 0; k < 20000; k++) strings.push_back(random_string(random));
-  std::vector<Disassembled> want = llvm_disassemble(strings);
-  std::map<std::string, int> disagreements;
-  size_t wrong = 0;
-  for (size_t k = 0; k < strings.size(); k++) {
-    size_t n;
-    std::string text = disassembled(strings[k], &n);
-    if (text == want[k].text && n == want[k].length) continue;
-    wrong++;
-    disagreements[str(want[k].text.substr(0, want[k].text.find(' ')), " / ", text.substr(0, text.find(' ')))]++;
-  }
-  std::printf("seed %u: agreement %.3f%% of %zu strings; llvm / ours:", seed,
-              100.0 * double(strings.size() - wrong) / double(strings.size()), strings.size());
-  for (auto& [what, n] : disagreements) std::printf(" %s %d;", what.c_str(), n);
-  std::printf("\n");
-  EXPECT_LT(double(wrong), 0.005 * double(strings.size()));
-}
-
 // ---- the rows by themselves ---------------------------------------------------------------------------------------
 TEST(X86Rows, RoundTrip) {  // encode → decode → print → parse → encode
   Random random(1);

@@ -18,14 +18,16 @@ struct Param {
   i64 elements;
   bool written, read;
 };
-// A compiled kernel. x86 calling convention (System V): void f(void* const* params, i64 begin, i64 end), which runs
-// the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none).
+// A compiled kernel. x86 calling convention (System V): void f(void* const* params, i64 begin, i64 end, void* local),
+// which runs the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none). `local`: local_bytes
+// of memory, 64-byte aligned, that no other run uses at the same time; its contents mean nothing before and after.
 struct Program {
   std::string name, source, isa, arch;
   std::vector<u8> code;  // instructions, then literals
   std::vector<Param> params;
   i64 code_bytes = 0;                              // of the instructions
   i64 extent = 1;                                  // bound of the THREAD range; pieces of it may run at the same time
+  i64 local_bytes = 0;                             // of the LOCALs, for each piece that runs
   i64 operations = 0;                              // arithmetic operations, an FMA counted as 2
   i64 bytes = 0;                                   // unique bytes read and written (buffer sizes touched)
   i64 estimate_ns = 0;                             // the cost model's time on one thread
@@ -36,7 +38,11 @@ struct Program {
 
 // ---- compile.cc
 // ------------------------------------------------------------------------------------------------------
-Program compile(U sink, std::span<const Param> params, std::string name, const Target& target);
+struct Plan;
+// plan: the moves to apply, for the ranges and loads of a sink that the passes before leave alone; nullptr: the
+// heuristic's.
+Program compile(U sink, std::span<const Param> params, std::string name, const Target& target,
+                const Plan* plan = nullptr);
 std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
 
 // ---- decomp.cc: ops that targets lack, from ops that they have
@@ -66,6 +72,7 @@ U decompose(U root, const Target& target);
 // ------------------------------------------------------------------
 struct Level {
   std::string_view name;  // "core", "lane"
+  RangeKind kind;         // of the range that a SPLIT over this level makes
   int fanout;             // children a parent has
   i64 memory_bytes;       // of this level's memory; 0: none of its own
   double bytes_per_ns;    // between that memory and the level below, for one unit
@@ -74,25 +81,42 @@ struct Level {
 };
 struct Machine {
   std::string_view name;
+  bool lane_masks;            // accesses of any element width take a mask of lanes
+  int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
   const Level& level(std::string_view name) const;
-  int vector_bits() const;  // width of a vector register: fan-out of "lane" * 32
-  int registers() const;    // vector registers of a lane group
+  int lanes(int element_bits) const;  // elements of a lane group
+  int registers() const;              // vector registers of a lane group
+  // The innermost level inside the THREAD level with a memory of at least twice as many bytes; nullptr: none.
+  const Level* room_for(i64 bytes) const;
+  i64 innermost_memory() const;  // bytes
 };
 Machine machine_of(const Target& target);
 std::string print(const Machine&);
 
 // ---- opt.cc: the moves, and a heuristic that chooses them
-// --------------------------------------------------------------- A range r becomes (outer * unroll + u) * lanes + v:
-// outer stays a loop (or vanishes), u is expanded, v are vector lanes.
+// --------------------------------------------------------------- SPLIT: a range r becomes
+// ((outer * block + b) * unroll + u) * lanes + v: outer stays a loop (or vanishes), b is a loop inside the level whose
+// memory holds what is staged, u is expanded, v are vector lanes.
 struct Split {
-  i64 unroll = 1, lanes = 1;
+  i64 block = 1, unroll = 1, lanes = 1;
   bool thread = false;  // outer is the THREAD range
 };
+// STAGE: what a LOAD reads while the outer parts of its ranges stand still is packed into a level's memory first, as a
+// row-major array over `layout`; where the loads fail their condition it holds zeros. A panel packed for a core's cache
+// and a tile in LDS differ only in the level.
+struct Staging {
+  U load;
+  std::string_view level;  // name and position in the machine tree
+  int depth = 0;
+  std::vector<U> layout;  // the ranges that the LOAD depends on, outermost first; REDUCE ranges whole
+  i64 lanes = 1;          // of the copy, along the last of them
+};
 struct Plan {
-  std::vector<U> order;  // LOOP ranges, outermost first
+  std::vector<U> order;  // LOOP ranges, outermost first: outer parts, then blocks
   std::vector<U> reduce_order;
   std::vector<std::pair<U, Split>> splits;
+  std::vector<Staging> stages;
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);
@@ -146,6 +170,8 @@ struct MachineCode {
   std::vector<VirtualRegister> registers;  // of number isa::first_virtual + position
   std::vector<u8> pool;                    // literals; operands with RegClass::POINTER address it by offset
   i64 frame_bytes = 0;                     // scratch and spill slots at the stack pointer
+  i64 local_bytes = 0;                     // of the LOCALs
+  int prologue = 0;                        // lines that take the arguments; constants follow them
 };
 MachineCode select_x86(const Linear&, const Target&);
 

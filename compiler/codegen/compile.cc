@@ -52,6 +52,8 @@ U separate_reductions(U sink) {
         src[0] = substitute(src[0], map);
       }
     }
+    if (u->op == Op::STORE)
+      for (U r : u->src().subspan(2)) around &= ~bit(r);
     level[u] = l;
     open[u] = around;
     became[u] = with_sources(u, src);
@@ -141,7 +143,7 @@ i64 operations(U sink) {  // of the whole kernel
 
 }  // namespace
 
-Program compile(U sink, std::span<const Param> params, std::string name, const Target& target) {
+Program compile(U sink, std::span<const Param> params, std::string name, const Target& target, const Plan* given) {
   Program program;
   program.name = std::move(name);
   program.isa = target.isa;
@@ -163,7 +165,7 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   NativeOps native = native_ops(target);
   native.keep_index = true;
   sink = rewrite(decompose(sink, native), lanes);
-  Plan plan = choose_plan(sink, target);
+  Plan plan = given ? *given : choose_plan(sink, target);
   program.moves = print(plan);
   sink = apply_plan(sink, plan);
   for (U u : toposort(sink))
@@ -176,13 +178,15 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
 #ifdef CONFIG_ISA_X86
   MachineCode code = select_x86(linear, target);
   allocate_registers(code, register_file_x86(target), spill_code_x86, target);
+  program.local_bytes = code.local_bytes;
   emit_x86(code, program);
 #else
   throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86)");
 #endif
 
   Machine machine = machine_of(target);
-  double flops_per_ns = machine.vector_bits() / 32 * 2 * 2 * 2.0, bytes_per_ns = machine.level("core").bytes_per_ns;
+  const Level& outer = *std::ranges::find(machine.levels, RangeKind::THREAD, &Level::kind);
+  double flops_per_ns = machine.lanes(32) * 2 * 2 * 2.0, bytes_per_ns = outer.bytes_per_ns;
   program.estimate_ns = i64(std::max(double(program.operations) / flops_per_ns, double(program.bytes) / bytes_per_ns));
   return program;
 }

@@ -262,10 +262,10 @@ U log2_of(const Match& m) {
 }
 
 // x = n * pi/2 + r with |r| a little over pi/4 at most, computed in F64. Up to 2^46, x - n * HALF_PI has at most 53
-// bits, so both FMAs are exact enough. Above, x / 2pi is taken modulo 1: 1/2pi is cut in pieces of 28 bits, so that the
-// product with the 24 bits of x is exact, and whole turns are dropped from every piece before it is added. The first 22
-// bits of 1/2pi make whole turns only. Terms after a piece that cancels are 2^-28 of it: the sum keeps the relative
-// precision of r.
+// bits, so both FMAs are exact enough. Above, 4x / 2pi is taken modulo 4: 1/2pi is cut in pieces of 28 bits, so that
+// the product with the 24 bits of x is exact, and whole quarters are dropped from every piece before it is added, and
+// from the sum: what is left of an x next to a multiple of pi/2 is as small as r, and keeps its precision. The first 22
+// bits of 1/2pi make whole turns only.
 struct Angle {
   V r, n;
 };  // n: F64, exact modulo 4
@@ -277,18 +277,25 @@ Angle reduce_angle_f32(V v) {
   V wide = to(F64, v);
   V n = round(wide * (1 / HALF_PI));
   V r = fma(n, -HALF_PI_LOW, fma(n, -HALF_PI, wide));
-  V turns = lift(wide, 0);
-  for (bool first = true; double piece : inverse_2pi) {
-    V p = wide * piece;
-    p = p - round(p);
-    turns = first ? p : turns + p;
-    if (!first) turns = turns - round(turns);
-    first = false;
+  V part = lift(wide, 0), dropped = part;
+  for (int i = 0; i < 6; i++) {
+    V quarters = wide * (4 * inverse_2pi[i]);
+    if (i > 3) {  // less than a sixteenth, whatever v is
+      part = part + quarters;
+      continue;
+    }
+    quarters = fma(round(quarters * 0.25), -4.0, quarters);
+    V whole = round(quarters);
+    part = i ? part + (quarters - whole) : quarters - whole;
+    dropped = i ? dropped + whole : whole;
+    if (!i) continue;
+    whole = round(part);
+    part = part - whole;
+    dropped = dropped + whole;
   }
-  V quarters = turns * 4, whole = round(quarters);
   V huge = lift(v, 0x1p46) < absolute(v);
-  n = where(huge, whole, n);
-  return {where(huge, (quarters - whole) * HALF_PI, r), fma(round(n * 0.25), -4.0, n)};
+  n = where(huge, dropped, n);
+  return {where(huge, part * HALF_PI, r), fma(round(n * 0.25), -4.0, n)};
 }
 // F64 arguments: three parts of pi/2 serve up to 2^45 (x - n * HALF_PI is exact, and the parts hold 159 bits). Above,
 // 1/2pi as words of 32 bits is shifted so that it starts where the product with the 53-bit integer of x turns less than

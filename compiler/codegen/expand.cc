@@ -3,9 +3,10 @@
 //
 // Two passes, each over the graph in topological order. unroll() makes, for every node, one copy per value of the
 // UNROLL ranges that it depends on; a REDUCE's copies over its own UNROLL ranges become a chain of updates of an
-// accumulator. The VECTOR range is still an ordinary range then. vectorise() gives every node that depends on it a
-// vector form: an access whose address moves by one element becomes a vector access, by none a repeated scalar, any
-// other way one scalar access per lane. Conditions on the lane number become masks computed in i32.
+// accumulator. VECTOR ranges are still ordinary ranges then. vectorise() gives every node that depends on one (the
+// kernel's, and each copy into a panel has its own) a vector form: an access whose address moves by one element becomes
+// a vector access, by none a repeated scalar, any other way one scalar access per lane. Conditions on the lane number
+// become masks computed in i32.
 #include <algorithm>
 #include "compiler/codegen/codegen.h"
 
@@ -77,14 +78,14 @@ class Unroller {
       result.mask |= m;
       if (closes && u->src(int(i))->op == Op::RANGE && i >= (u->op == Op::STORE ? 2u : 1u)) own |= m;
     }
-    if (u->op == Op::SINK) {
+    if (u->op == Op::SINK || u->op == Op::AFTER) {  // all copies of their effects
       std::vector<U> all;
       for (U s : u->src()) {
         const Copies& c = *copies_.find(s);
         all.insert(all.end(), c.at.begin(), c.at.end());
       }
       result.mask = 0;
-      result.at.push_back(make(Op::SINK, VOID, all));
+      result.at.push_back(make(u->op, u->dtype, all));
       copies_[u] = std::move(result);
       return;
     }
@@ -150,18 +151,12 @@ class Unroller {
 // -----------------------------------------------------------------------------------------------------------
 class Vectoriser {
  public:
+  Vectoriser(U range) : range_(range), lanes_(int(range->src(0)->arg(0))) {}
   U run(U sink) {
     std::vector<U> order = toposort(sink);
-    for (U u : order)
-      if (u->op == Op::RANGE && u->range_kind() == RangeKind::VECTOR) {
-        check(!range_, "two ranges in lanes");
-        range_ = u;
-      }
-    if (!range_) return sink;
-    lanes_ = int(range_->src(0)->arg(0));
     for (U u : order) {
       bool open = u == range_;
-      for (U s : u->src()) open |= *depends_.find(s);
+      for (U s : u->src()) open |= s->op != Op::STORE && *depends_.find(s);  // a STORE closes it
       bool closes = u->op == Op::REDUCE && std::ranges::find(u->src(), range_) != u->src().end();
       depends_[u] = open && !closes;
       if (u->op == Op::REDUCE && open && u->arg(1) >= 0)
@@ -361,13 +356,17 @@ class Vectoriser {
       stores_[u] = out;
       return;
     }
-    if (u->op == Op::SINK) {
+    if (u->op == Op::SINK || u->op == Op::AFTER) {
       std::vector<U> all;
       for (U s : u->src()) {
+        if (s->op != Op::STORE) {
+          all.push_back(form(s));
+          continue;
+        }
         const std::vector<U>& v = *stores_.find(s);
         all.insert(all.end(), v.begin(), v.end());
       }
-      form_[u] = make(Op::SINK, VOID, all);
+      form_[u] = make(u->op, u->dtype, all);
       return;
     }
     if (u->op == Op::RANGE || u->op == Op::ACC) return;
@@ -389,7 +388,7 @@ class Vectoriser {
     // scalar.
     if (!depends_on_lane(u)) {
       bool vector_source = false;
-      for (U s : u->src()) vector_source |= form(s)->dtype.lanes > 1;
+      for (U s : u->src()) vector_source |= form(s)->dtype.lanes > s->dtype.lanes;
       if (!vector_source) {
         U v = rebuild(u);
         if (v != u) form_[u] = v;
@@ -427,8 +426,8 @@ class Vectoriser {
     return with_sources(u, src);
   }
 
-  U range_ = nullptr;
-  int lanes_ = 1;
+  U range_;
+  int lanes_;
   UMap<bool> depends_;
   std::vector<U> reduces_;  // that have a value in each lane
   UMap<U> form_;
@@ -439,7 +438,11 @@ class Vectoriser {
 
 U expand(U sink, const Target&) {
   sink = Unroller().run(sink);
-  return Vectoriser().run(sink);
+  std::vector<U> vectors;
+  for (U u : toposort(sink))
+    if (u->op == Op::RANGE && u->range_kind() == RangeKind::VECTOR) vectors.push_back(u);
+  for (U range : vectors) sink = Vectoriser(range).run(sink);
+  return sink;
 }
 
 }  // namespace ingot

@@ -19,7 +19,7 @@ using isa::Inst;
 using isa::Operand;
 using isa::OperandSpec;
 using isa::RegClass;
-constexpr u32 RAX = 0, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
+constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
 
 // ---- the rows, indexed for one feature set
 // -----------------------------------------------------------------------------
@@ -66,6 +66,7 @@ class Selector {
     move(params_, gpr(RDI));
     move(begin_, gpr(RSI));
     move(end_, gpr(RDX));
+    place_locals();
     for (size_t i = 0; i < linear_.lines.size(); i++) {
       const Line& line = linear_.lines[i];
       current_ = line.u;
@@ -77,6 +78,7 @@ class Selector {
         case Line::NODE: node(line.u); break;
       }
     }
+    code_.prologue = prologue_;
     return std::move(code_);
   }
 
@@ -325,9 +327,10 @@ class Selector {
       line.inst.row = &find("mov", ops, false);
       line.inst.n = 2, line.inst.op[0] = ops[0], line.inst.op[1] = ops[1];
       line.u = u;
-      code_.lines.insert(code_.lines.begin() + 3 + loaded_params_++, line);
+      code_.lines.insert(code_.lines.begin() + prologue_++, line);
       return r;
     }
+    if (u->op == Op::AFTER) return value(u->src(0));
     check(deferred_.contains(u), "value of ", u, " is not computed yet");
     deferred_[u] = false;
     emit(u);
@@ -346,6 +349,22 @@ class Selector {
   bool is_deferred(U u) const {
     const bool* d = deferred_.find(u);
     return d && *d;
+  }
+
+  // LOCALs stand one after another in the memory that the launch gives.
+  void place_locals() {
+    Operand local;
+    for (const Line& line : linear_.lines) {
+      U memory = line.kind == Line::NODE && line.u->op == Op::STORE ? line.u->src(0)->src(0) : nullptr;
+      if (!memory || memory->op != Op::LOCAL || registers_.contains(memory)) continue;
+      if (local.kind == Operand::NONE) move(local = new_register(RegClass::SCALAR, 64), gpr(RCX));
+      Operand r = local;
+      if (code_.local_bytes)
+        ins("lea", {r = new_register(RegClass::SCALAR, 64), isa::mem(1, local.reg, code_.local_bytes)});
+      registers_[memory] = r;
+      code_.local_bytes += (memory->arg(1) * memory->dtype.bytes() + 63) / 64 * 64;
+    }
+    prologue_ = int(code_.lines.size());
   }
 
   // An offset plus a constant that fits an instruction's displacement is never computed by itself.
@@ -411,7 +430,7 @@ class Selector {
     return at && *at == *d;
   }
   void node(U u) {
-    if (is_displacement(u) && !needed_.contains(u)) return;
+    if (u->op == Op::AFTER || (is_displacement(u) && !needed_.contains(u))) return;
     if (u->op == Op::REDUCE) {
       if (u->arg(1) >= 0) define(u, *accumulators_.find(u));
       return;
@@ -1461,7 +1480,8 @@ class Selector {
   U current_ = nullptr, extracted_ = nullptr;
   size_t extracted_lines_ = 0;
   Operand params_, begin_, end_;
-  int next_label_ = 0, loaded_params_ = 0;
+  int next_label_ = 0;
+  int prologue_ = 0;  // lines that take the arguments and load the PARAMs
 };
 
 }  // namespace

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Where in the loop nest each node is computed, and in which order.
 //
-// Loops form a tree: a STORE's ranges nest from the root, a REDUCE's ranges nest below the place of its result. A node
-// goes to the outermost loop body that contains every range it depends on (so invariant code is hoisted by
-// construction). Offsets are first rebuilt as sums ordered by loop depth with the constant last, so that each loop
-// level adds one term and copies that differ by a constant share an address. Inside a body, a topological order that
-// follows a depth-first walk from the uses keeps few values alive.
+// Loops form a tree: a STORE's ranges nest from the root, a REDUCE's ranges nest below the place of its result, those
+// of a STORE that an AFTER waits for below the place of the AFTER. A node goes to the outermost loop body that contains
+// every range it depends on (so invariant code is hoisted by construction). Offsets are first rebuilt as sums ordered
+// by loop depth with the constant last, so that each loop level adds one term and copies that differ by a constant
+// share an address. Inside a body, a topological order that follows a depth-first walk from the uses keeps few values
+// alive.
 #include <algorithm>
 #include <queue>
 #include "compiler/codegen/codegen.h"
@@ -26,8 +27,8 @@ struct Body {
 };
 
 bool placed(U u) {  // takes part in the order; leaves are named by their users
-  return u->op != Op::CONST && u->op != Op::PARAM && u->op != Op::RANGE && u->op != Op::ACC && u->op != Op::INDEX &&
-         u->op != Op::SINK;
+  return u->op != Op::CONST && u->op != Op::PARAM && u->op != Op::LOCAL && u->op != Op::RANGE && u->op != Op::ACC &&
+         u->op != Op::INDEX && u->op != Op::SINK;
 }
 
 class Lineariser {
@@ -58,9 +59,11 @@ class Lineariser {
     auto add = [&](U r) {
       if (std::ranges::find(ranges_, r) == ranges_.end()) ranges_.push_back(r);
     };
-    for (U u : order)
-      if (u->op == Op::STORE)
-        for (U r : u->src().subspan(2)) add(r);
+    for (size_t i = order.size(); i-- > 0;)  // users first: the kernel's loops, then those of copies inside them
+      if (order[i]->op == Op::SINK || order[i]->op == Op::AFTER)
+        for (U s : order[i]->src())
+          if (s->op == Op::STORE)
+            for (U r : s->src().subspan(2)) add(r);
     for (size_t i = order.size(); i-- > 0;)
       if (order[i]->op == Op::REDUCE)
         for (U r : order[i]->src().subspan(1)) add(r);
@@ -78,8 +81,8 @@ class Lineariser {
     for (U u : order) {
       u64 d = u->op == Op::RANGE ? bit(u) : u->op == Op::ACC ? carried[size_t(u->arg(0))] : 0;
       for (U s : u->src()) d |= *deps.find(s);
-      if (u->op == Op::REDUCE)
-        for (U r : u->src().subspan(1)) d &= ~bit(r);
+      if (u->op == Op::REDUCE || u->op == Op::STORE)
+        for (U r : u->src().subspan(u->op == Op::STORE ? 2 : 1)) d &= ~bit(r);
       deps[u] = d;
     }
     return deps;
@@ -157,7 +160,8 @@ class Lineariser {
       int home;
       if (u->op != Op::STORE && !context_.contains(u)) continue;  // the bound of a RANGE
       if (u->op == Op::STORE) {
-        home = 0;
+        int* after = context_.find(u);
+        home = after ? *after : 0;                                 // all that an AFTER waits for share their loops
         for (U r : u->src().subspan(2)) home = child(home, r, 0);  // in the order the plan gave
       } else {
         home = hoist(*context_.find(u), *deps_.find(u));
@@ -213,6 +217,8 @@ class Lineariser {
           work.insert(work.end(), s->src().begin(), s->src().end());
         else if (int* i = item.find(s))
           edge(*i, to);
+        else if (int copy = s->op == Op::STORE ? item_of_body(*home_.find(s)) : -1; copy >= 0)
+          edge(copy, to);
       }
     };
     for (size_t i = 0; i < n; i++) {

@@ -5,14 +5,28 @@
 
 namespace ingot {
 namespace {
+struct MachineRow {
+  std::string_view name;
+  bool lane_masks;
+  int lane_bits;
+};
+constexpr MachineRow machine_rows[] = {
+#define MACHINE(name, masks, lane_bits) {#name, masks, lane_bits},
+#define LEVEL(...)
+#include "compiler/codegen/machine.def"
+#undef MACHINE
+#undef LEVEL
+};
 struct LevelRow {
   std::string_view machine;
   Level level;
 };
 constexpr LevelRow level_rows[] = {
-#define LEVEL(machine, name, fanout, bytes, rate, latency, runs) \
-  {#machine, {#name, fanout, bytes, rate, latency, runs}},
+#define MACHINE(...)
+#define LEVEL(machine, name, kind, fanout, bytes, rate, latency, runs) \
+  {#machine, {#name, RangeKind::kind, fanout, bytes, rate, latency, runs}},
 #include "compiler/codegen/machine.def"
+#undef MACHINE
 #undef LEVEL
 };
 }  // namespace
@@ -22,26 +36,44 @@ const Level& Machine::level(std::string_view wanted) const {
     if (l.name == wanted) return l;
   throw Error("machine ", name, " has no level ", wanted);
 }
-int Machine::vector_bits() const { return level("lane").fanout * 32; }
+int Machine::lanes(int element_bits) const {
+  int n = level("lane").fanout;
+  return lane_bits && element_bits > lane_bits ? n * lane_bits / element_bits : n;
+}
 int Machine::registers() const { return level("register").fanout; }
+const Level* Machine::room_for(i64 bytes) const {
+  for (size_t i = levels.size(); i-- > 0 && levels[i].kind != RangeKind::THREAD;)
+    if (levels[i].memory_bytes / 2 >= bytes) return &levels[i];
+  return nullptr;
+}
+i64 Machine::innermost_memory() const {
+  const Level* l = room_for(1);
+  return l ? l->memory_bytes : 0;
+}
 
 Machine machine_of(const Target& target) {
-  Machine m;
+  Machine m{};
+  for (const MachineRow& r : machine_rows)
+    if (r.name == target.arch) m = {r.name, r.lane_masks, r.lane_bits, {}};
+  check(!m.name.empty(), "no machine tree for ", target.arch);
   for (const LevelRow& r : level_rows) {
     if (r.machine != target.arch) continue;
-    m.name = r.machine;
     m.levels.push_back(r.level);
     if (r.level.name == "core") m.levels.back().fanout = target.threads;
   }
-  check(!m.levels.empty(), "no machine tree for ", target.arch);
   return m;
 }
 
 std::string print(const Machine& m) {
   std::string out = str("machine ", m.name, "\n");
-  for (const Level& l : m.levels)
-    out += str("  ", l.name, ": ", l.fanout, " x ", l.memory_bytes, " bytes, ", l.bytes_per_ns, " bytes/ns, ",
-               l.latency_ns, " ns: ", l.runs, "\n");
+  for (const Level& l : m.levels) {
+    out += str("  ", l.name, " x ", l.fanout, ": ");
+    if (l.memory_bytes)
+      out += l.memory_bytes >= 1 << 20 ? str(l.memory_bytes >> 20, " MiB, ") : str(l.memory_bytes >> 10, " KiB, ");
+    out += str(l.bytes_per_ns, " GB/s, ");
+    if (l.latency_ns > 0) out += str(l.latency_ns, " ns, ");
+    out += str(l.runs, "\n");
+  }
   return out;
 }
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // The moves, and the heuristic that chooses them.
 //
-// Every range may be split three ways, r = (outer * unroll + u) * lanes + v (codegen.h, Split). Which range becomes
+// Every range may be split, r = ((outer * block + b) * unroll + u) * lanes + v (codegen.h, Split). Which range becomes
 // lanes is decided by counting: for each candidate, the cost of one pass over the kernel with that range in lanes,
 // where an access costs one vector instruction when its address moves by one element or not at all and `lanes` scalar
-// ones otherwise. Unrolling LOOP ranges makes a register tile: the factors that minimise loads per arithmetic
+// ones otherwise, or is packed once into a level's memory with its lanes side by side (STAGE) when enough of the kernel
+// reads it again. Unrolling LOOP ranges makes a register tile: the factors that minimise loads per arithmetic
 // instruction with all accumulators in registers. The loop with the most independent work goes outermost and is split
 // over the cores.
 #include <algorithm>
@@ -15,8 +16,8 @@ namespace ingot {
 namespace {
 
 struct Access {
-  U index;   // INDEX
-  u64 deps;  // bit per range
+  U u, index;  // LOAD or STORE, its INDEX
+  u64 deps;    // bit per range
   bool store;
 };
 struct Shape {            // what the heuristic looks at
@@ -59,9 +60,9 @@ Shape look_at(U sink) {
       }
     }
     s.deps[u] = d;
-    if (u->op == Op::LOAD) s.accesses.push_back({u->src(0), d, false});
+    if (u->op == Op::LOAD) s.accesses.push_back({u, u->src(0), d, false});
     if (u->op == Op::STORE) {
-      s.accesses.push_back({u->src(0), d, true});
+      s.accesses.push_back({u, u->src(0), d, true});
       for (U r : u->src().subspan(2))
         if (std::ranges::find(s.loops, r) == s.loops.end()) s.loops.push_back(r);
     }
@@ -86,7 +87,8 @@ bool fits_i32(U u) { return u->min > -(i64(1) << 31) && u->max < (i64(1) << 31) 
 
 // Lanes that `range` could have; 1: it cannot be lanes. A vector's width is what the widest element type fills, and
 // narrow integers are computed in 32 bits. What lanes need from idx arithmetic they do in i32.
-int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_bits, bool masks_narrow) {
+int lanes_for(const Shape& s, const std::vector<U>& order, U range, const Machine& machine) {
+  const bool masks_narrow = machine.lane_masks;
   u64 bit = s.bit(range);
   int widest = 32;
   for (U u : order) {
@@ -118,7 +120,7 @@ int lanes_for(const Shape& s, const std::vector<U>& order, U range, int vector_b
     if (has(u->op, TO_BOOL) && u->src(0)->dtype.scalar == Scalar::IDX && (!fits_i32(u->src(0)) || !fits_i32(u->src(1))))
       return 1;
   }
-  return vector_bits / widest;
+  return machine.lanes(widest);
 }
 
 // Ranges whose every iteration runs what depends on `deps`: inside a reduction, all loops around it too.
@@ -129,21 +131,65 @@ u64 executed(const Shape& s, u64 deps) {
   return deps & reduces ? deps | loops : deps;
 }
 
-// Cost of one pass with `range` as `lanes` lanes, in scalar-or-vector instructions.
-double pass_cost(const Shape& s, const std::vector<U>& order, U range, int lanes) {
+// What a load inside the main reduction would cost as a panel: how often it is read again, and its bytes when the parts
+// of LOOP ranges inside the panel are `inside` elements long.
+constexpr double least_reuse = 32, copies_wanted = 8;
+constexpr i64 far_apart = 512;  // bytes between two rows
+struct Panel {
+  double reuse = 0;  // passes over the panel
+  i64 bytes = 0;
+};
+template <class F>
+std::optional<Panel> panel_of(const Shape& s, const Access& a, F inside) {
+  if (a.store || !s.main_reduce || a.u->dtype.is_bool()) return {};
+  u64 inner = *s.deps.find(s.main_reduce->src(0)), closed = 0;
+  for (U r : s.main_reduce->src().subspan(1)) closed |= s.bit(r);
+  if (!(a.deps & closed) || (a.deps & ~inner)) return {};
+  for (U u : toposort(a.index))
+    if (u->op == Op::LOAD || u->op == Op::REDUCE) return {};
+  Panel p{1, a.u->dtype.bytes()};
+  for (U r : s.ranges) {
+    if (a.deps & s.bit(r)) {
+      i64 n = closed & s.bit(r) ? bound(r) : inside(r);
+      if (p.bytes > (i64(1) << 40) / std::max<i64>(n, 1)) return {};
+      p.bytes *= n;
+      if (!(closed & s.bit(r)) && std::ranges::find(s.loops, r) == s.loops.end()) return {};  // of another REDUCE
+    } else if (std::ranges::find(s.loops, r) != s.loops.end()) {
+      p.reuse *= double(bound(r));
+    }
+  }
+  if (p.reuse < least_reuse) return {};
+  return p;
+}
+
+// Cost of one pass with `range` as `lanes` lanes, in scalar-or-vector instructions. `staged`: the access whose panel
+// the count relies on.
+double pass_cost(const Shape& s, const std::vector<U>& order, U range, int lanes, const Machine& machine,
+                 const Access** staged) {
+  *staged = nullptr;
   u64 bit = range ? s.bit(range) : 0;
   double cost = 0;
   double shrink = range ? double((bound(range) + lanes - 1) / lanes) / double(bound(range)) : 1;
   for (const Access& a : s.accesses) {
     u64 runs = executed(s, a.deps);
     double n = trips(s, runs) * (runs & bit ? shrink : 1);
+    const bool guarded = a.index->nsrc > 2;  // a scalar's guard costs its address, a vector's a mask
     if (!(a.deps & bit)) {
-      cost += n * 0.5;  // a repeated scalar, often an operand of the instruction that uses it
+      cost += n * (guarded ? 6 : 0.5);  // a repeated scalar, often an operand of the instruction that uses it
       continue;
     }
     std::optional<i64> step = stride(s, a.index, range);
-    double each = step && *step == 1 ? 1 : step && *step == 0 ? 0.5 : 2.0 * lanes;
+    double each = step && *step == 1 ? (guarded ? 2.5 : 1) : step && *step == 0 ? 0.5 : 2.0 * lanes;
     if (step && *step == 0 && a.store) each = 2.0 * lanes;
+    if (each > 2.5 && !*staged) {
+      std::optional<Panel> p = panel_of(s, a, [&](U r) { return i64(r == range ? lanes : 1); });
+      double copy = p ? trips(s, a.deps) * (guarded ? 8 : 2) * std::min(copies_wanted, p->reuse) : 0;
+      if (p && machine.room_for(p->bytes) && n + copy < n * each) {
+        *staged = &a;
+        cost += n + copy;
+        continue;
+      }
+    }
     cost += n * each;
   }
   for (U u : order) {
@@ -218,29 +264,29 @@ Plan choose_plan(U sink, const Target& target) {
   Shape s = look_at(sink);
   std::vector<U> order = toposort(sink);
   Machine machine = machine_of(target);
-  Plan plan{s.loops, s.reduces, {}};
+  Plan plan{s.loops, s.reduces, {}, {}};
   if (!ctx.OPT) return plan;
-  bool masks_narrow = target.features & isa::x86::AVX512;  // every element width has lanes and masks
 
   // Lanes.
   U vector = nullptr;
   int lanes = 1;
-  double best = pass_cost(s, order, nullptr, 1);
+  const Access *staged = nullptr, *candidate = nullptr;
+  double best = pass_cost(s, order, nullptr, 1, machine, &candidate);
   std::vector<U> candidates = s.loops;
   if (s.main_reduce)
     for (U r : s.main_reduce->src().subspan(1)) candidates.push_back(r);
   for (U r : candidates) {
-    int n = lanes_for(s, order, r, machine.vector_bits(), masks_narrow);
+    int n = lanes_for(s, order, r, machine);
     while (n > 4 && bound(r) * 2 <= n) n /= 2;  // a short axis takes a narrower vector
-    if (n < 2 || bound(r) < 2 || bound(r) >= i64(1) << 31 || (!masks_narrow && bound(r) % n)) continue;
+    if (n < 2 || bound(r) < 2 || bound(r) >= i64(1) << 31 || (!machine.lane_masks && bound(r) % n)) continue;
     if (r->range_kind() == RangeKind::REDUCE)
       for (U u : order)  // one REDUCE only may have lanes: all that close this range must be alike
         if (u->op == Op::REDUCE && (*s.deps.find(u->src(0)) & s.bit(r)) &&
             std::ranges::find(u->src(), r) == u->src().end())
           n = 1;
     if (n < 2) continue;
-    double cost = pass_cost(s, order, r, n);
-    if (cost < best * 0.999) best = cost, vector = r, lanes = n;
+    double cost = pass_cost(s, order, r, n, machine, &candidate);
+    if (cost < best * 0.999) best = cost, vector = r, lanes = n, staged = candidate;
   }
   if (vector) plan.split(vector)->lanes = lanes;
 
@@ -268,6 +314,13 @@ Plan choose_plan(U sink, const Target& target) {
       double tiles = 1, moved = 0;
       for (auto& [r, f] : tile) tiles *= double(f);
       if (tiles > budget) return;
+      auto inside = [&](U r) {
+        i64 n = r == vector ? lanes : 1;
+        for (auto& [t, f] : tile)
+          if (t == r) n *= f;
+        return n;
+      };
+      if (staged && !machine.room_for(panel_of(s, *staged, inside)->bytes)) return;
       for (const Access* a : loads) {
         double n = 1;
         for (auto& [r, f] : tile)
@@ -275,7 +328,11 @@ Plan choose_plan(U sink, const Target& target) {
         moved += n;
       }
       double cost = moved / tiles + 0.3 / tiles + (tiles < 8 ? 0.05 * (8 - tiles) : 0);
-      for (auto& [r, f] : tile) cost += 1e-4 * double(f);
+      for (auto& [r, f] : tile) {
+        cost += 1e-4 * double(f);
+        for (const Access* a : loads)  // neighbours share cache lines
+          if (f > 1 && (a->deps & s.bit(r)) && r != vector && stride(s, a->index, r) != 1) cost += 1e-3;
+      }
       if (cost < least) least = cost, chosen = tile;
     };
     consider({});
@@ -304,20 +361,53 @@ Plan choose_plan(U sink, const Target& target) {
     if (f > 1) plan.split(vector)->unroll = f;
   }
 
-  // Cores: the LOOP range with most outer iterations that every store has, moved outermost.
+  // A large operand whose rows lie far apart is packed too, when it is read often enough: rows side by side are streams
+  // that the hardware prefetches, and do not fight for the same sets of a cache.
+  auto inside = [&](U r) { return plan.split(r)->unroll * plan.split(r)->lanes; };
+  if (!staged && vector && s.main_reduce) {
+    U step = s.main_reduce->src(s.main_reduce->nsrc - 1);
+    for (const Access& a : s.accesses) {
+      std::optional<Panel> p = panel_of(s, a, inside);
+      if (!p || staged || a.index->nsrc > 2 || !(a.deps & s.bit(vector)) || stride(s, a.index, vector) != 1) continue;
+      const i64 bytes = a.u->dtype.bytes(), apart = stride(s, a.index, step).value_or(0) * bytes;
+      if (p->reuse >= 4 * least_reuse && apart >= far_apart &&
+          a.index->src(0)->arg(1) * bytes > machine.innermost_memory() && machine.room_for(p->bytes))
+        staged = &a;
+    }
+  }
+
+  // Cores: the LOOP range with most outer iterations that every store has, moved outermost. What a panel depends on
+  // goes around it, what reads it again inside; when that is the cores' range too, a core takes a block of it at a
+  // time.
+  std::vector<U> outermost = plan.order;
+  if (staged) std::ranges::stable_partition(outermost, [&](U r) { return bool(staged->deps & s.bit(r)); });
   U thread = nullptr;
   i64 most = 1;
-  for (U r : s.loops) {
+  for (U r : outermost) {
     bool everywhere = true;
     for (U store : sink->src()) everywhere &= std::ranges::find(store->src(), r) != store->src().end();
     Split* split = plan.split(r);
     i64 n = (blocks(r) + split->unroll - 1) / split->unroll;
     if (everywhere && n > most && (!thread || most < 4 * target.threads)) most = n, thread = r;
   }
+  plan.order = outermost;
   if (thread) {
     plan.split(thread)->thread = true;
     std::erase(plan.order, thread);
     plan.order.insert(plan.order.begin(), thread);
+    if (staged && !(staged->deps & s.bit(thread)))
+      plan.split(thread)->block = largest_divisor(most, (most + i64(copies_wanted) - 1) / i64(copies_wanted));
+  }
+  if (staged) {
+    Staging stage{staged->u, {}, 0, {}, stride(s, staged->index, vector) == 1 ? lanes : 1};
+    const Level* level = machine.room_for(panel_of(s, *staged, inside)->bytes);
+    stage.level = level->name, stage.depth = int(level - machine.levels.data());
+    for (U r : s.main_reduce->src().subspan(1))
+      if (staged->deps & s.bit(r)) stage.layout.push_back(r);
+    for (U r : s.loops)
+      if ((staged->deps & s.bit(r)) && r != vector) stage.layout.push_back(r);
+    if (staged->deps & s.bit(vector)) stage.layout.push_back(vector);
+    plan.stages.push_back(stage);
   }
   return plan;
 }
@@ -328,7 +418,14 @@ std::string print(const Plan& plan) {
     std::string name = str("r", r->arg(0));
     if (s.lanes > 1) out += str("SPLIT(", name, ", ", s.lanes, ", lane) ");
     if (s.unroll > 1) out += str("UNROLL(", name, ", ", s.unroll, ") ");
+    if (s.block > 1)
+      out += str("SPLIT(", name, ", ", s.block, ", ", plan.stages.empty() ? "loop" : plan.stages[0].level, ") ");
     if (s.thread) out += str("SPLIT(", name, ", ", bound(r), ", core) ");
+  }
+  for (const Staging& s : plan.stages) {
+    out += str("STAGE(p", s.load->src(0)->src(0)->arg(0), ", ", s.level, ", [");
+    for (U r : s.layout) out += str(r == s.layout[0] ? "r" : ", r", r->arg(0));
+    out += "]) ";
   }
   if (!plan.order.empty()) {
     out += "ORDER(";
@@ -338,91 +435,182 @@ std::string print(const Plan& plan) {
   return out;
 }
 
-U apply_plan(U sink, const Plan& plan) {
-  struct Parts {
-    U value;                // (outer * unroll + u) * lanes + v
-    std::vector<U> ranges;  // that replace it in STOREs and REDUCEs
-    U condition = nullptr;  // value < bound, when the split does not divide
-  };
-  UMap<Parts> parts;
-  i64 next_id = 0;
-  auto range = [&](i64 n, RangeKind kind) { return make(Op::RANGE, IDX, {index_constant(n)}, {next_id++, i64(kind)}); };
-  auto take_apart = [&](U r) {
+namespace {
+
+struct Parts {  // of one range
+  U value;      // ((outer * block + b) * unroll + u) * lanes + v
+  U inside;     // the same without outer, or all of a REDUCE range: a position in a panel
+  i64 inside_bound;
+  U outer = nullptr, block = nullptr;  // loops that STOREs nest
+  std::vector<U> ranges;               // all that replace the range in a REDUCE
+  U condition = nullptr;               // value < bound, when the split does not divide
+};
+
+class Planner {
+ public:
+  Planner(U sink, const Plan& plan) : sink_(sink), plan_(plan) {}
+  U run() {
+    for (U r : plan_.order) take_apart(r);
+    for (U r : plan_.reduce_order) take_apart(r);
+    for (const Staging& s : plan_.stages) staged_[s.load] = stage(s);
+    return rebuild();
+  }
+
+ private:
+  U range(i64 n, RangeKind kind) { return make(Op::RANGE, IDX, {index_constant(n)}, {next_id_++, i64(kind)}); }
+
+  void take_apart(U r) {
     Split split;
-    for (auto& [k, v] : plan.splits)
+    for (auto& [k, v] : plan_.splits)
       if (k == r) split = v;
-    i64 n = bound(r), block = split.unroll * split.lanes, outer = (n + block - 1) / block;
-    Parts p{nullptr, {}, nullptr};
-    Expr value = 0;
+    i64 n = bound(r), tile = split.unroll * split.lanes, block = split.block * tile, outer = (n + block - 1) / block;
+    Parts p{};
+    Expr begin = 0, inside = 0;
     if (outer > 1 || split.thread) {
-      p.ranges.push_back(range(outer, split.thread ? RangeKind::THREAD : r->range_kind()));
-      value = Expr(p.ranges.back()) * block;
+      p.outer = range(outer, split.thread ? RangeKind::THREAD : r->range_kind());
+      begin = Expr(p.outer) * block;
+      p.ranges.push_back(p.outer);
+    }
+    if (split.block > 1) {
+      p.block = range(split.block, r->range_kind());
+      inside = Expr(p.block) * tile;
+      p.ranges.push_back(p.block);
     }
     if (split.unroll > 1) {
       p.ranges.push_back(range(split.unroll, RangeKind::UNROLL));
-      value = value + Expr(p.ranges.back()) * split.lanes;
+      inside = inside + Expr(p.ranges.back()) * split.lanes;
     }
     if (split.lanes > 1) {
       p.ranges.push_back(range(split.lanes, RangeKind::VECTOR));
-      value = value + Expr(p.ranges.back());
+      inside = inside + Expr(p.ranges.back());
     }
-    p.value = value;
+    bool whole = r->range_kind() == RangeKind::REDUCE;
+    p.value = begin + inside;
+    p.inside = whole ? p.value : U(inside);
+    p.inside_bound = whole ? outer * block : block;
     if (outer * block != n) p.condition = Expr(p.value) < Expr(n);
-    parts[r] = p;
-  };
-  for (U r : plan.order) take_apart(r);
-  for (U r : plan.reduce_order) take_apart(r);
-
-  // One rebuild: ranges become their values, INDEX nodes gain the masks of the ranges that they depend on.
-  UMap<U> became;
-  UMap<std::vector<U>> masked;  // ranges with a condition that a node depends on
-  std::vector<U> src;
-  for (U u : toposort(sink)) {
-    if (u->op == Op::RANGE) {
-      Parts* p = parts.find(u);
-      check(p, "a range that no STORE or REDUCE closes: ", u);
-      became[u] = p->value;
-      if (p->condition) masked[u] = {u};
-      continue;
-    }
-    std::vector<U> mask;
-    src.clear();
-    for (U x : u->src()) {
-      if (std::vector<U>* m = masked.find(x))
-        for (U r : *m)
-          if (std::ranges::find(mask, r) == mask.end()) mask.push_back(r);
-      if (x->op == Op::RANGE && (u->op == Op::STORE || u->op == Op::REDUCE)) {
-        for (U part : parts.find(x)->ranges) src.push_back(part);
-      } else {
-        src.push_back(*became.find(x));
-      }
-    }
-    auto condition = [&](const std::vector<U>& ranges) {
-      U all = nullptr;
-      for (U r : ranges) all = all ? make_alu(Op::AND, all, parts.find(r)->condition) : parts.find(r)->condition;
-      return all;
-    };
-    if (u->op == Op::INDEX && !mask.empty()) {
-      U all = condition(mask);
-      if (src.size() > 2)
-        src[2] = make_alu(Op::AND, src[2], all);
-      else
-        src.push_back(all);
-    }
-    if (u->op == Op::REDUCE) {
-      std::vector<U> own;
-      for (U r : mask)
-        if (std::ranges::find(u->src(), r) != u->src().end()) own.push_back(r);
-      Op o = Op(u->arg(0));
-      if (!own.empty()) {
-        src[0] = make_alu(Op::WHERE, condition(own), src[0], identity_of(o, u->dtype));
-        std::erase_if(mask, [&](U r) { return std::ranges::find(own, r) != own.end(); });
-      }
-    }
-    became[u] = make(u->op, u->dtype, src, u->arg());
-    if (!mask.empty()) masked[u] = mask;
+    parts_[r] = p;
   }
-  return *became.find(sink);
-}
+
+  // The LOAD from a panel, after the STORE that fills it.
+  U stage(const Staging& s) {
+    std::vector<U> loops;
+    UMap<U> at;  // what each range is while the panel is filled
+    U condition = s.load->src(0)->nsrc > 2 ? s.load->src(0)->src(2) : nullptr;
+    Expr to = 0, from = 0;
+    i64 elements = 1;
+    for (U r : s.layout) {
+      const Parts& p = *parts_.find(r);
+      i64 lanes = r == s.layout.back() ? s.lanes : 1,
+          unroll = r == s.layout.back() && lanes == 1 ? largest_divisor(p.inside_bound, 8) : 1;
+      Expr i = 0;
+      if (i64 n = p.inside_bound / (lanes * unroll); n > 1) {
+        loops.push_back(range(n, RangeKind::LOOP));
+        i = Expr(loops.back()) * (lanes * unroll);
+      }
+      if (lanes * unroll > 1) {
+        loops.push_back(range(lanes * unroll, lanes > 1 ? RangeKind::VECTOR : RangeKind::UNROLL));
+        i = i + Expr(loops.back());
+      }
+      bool whole = r->range_kind() == RangeKind::REDUCE;
+      Expr value = whole || !p.outer ? i : Expr(p.outer) * p.inside_bound + i;
+      at[r] = value;
+      if (p.condition) {
+        U fits = value < Expr(bound(r));
+        condition = condition ? make_alu(Op::AND, condition, fits) : fits;
+      }
+      to = to * p.inside_bound + i;
+      from = from * p.inside_bound + Expr(p.inside);
+      elements *= p.inside_bound;
+    }
+    U memory = make(Op::LOCAL, s.load->dtype, {}, std::array{next_local_++, elements, i64(s.depth)});
+    std::vector<U> src{s.load->src(0)->src(0), s.load->src(0)->src(1)};
+    if (condition) src.push_back(condition);
+    U load = substitute(make(Op::LOAD, s.load->dtype, {make(Op::INDEX, s.load->dtype, src)}), at);
+    src = {make(Op::INDEX, s.load->dtype, {memory, to}), load};
+    src.insert(src.end(), loops.begin(), loops.end());
+    U filled = make(Op::AFTER, memory->dtype, {memory, make(Op::STORE, VOID, src)});
+    U index = make(Op::INDEX, s.load->dtype, {filled, from});
+    check(index->src(1)->min >= 0 && index->src(1)->max < elements, "a panel read out of bounds: ", index);
+    return make(Op::LOAD, s.load->dtype, {index});
+  }
+
+  // Ranges become their values, INDEX nodes gain the masks of the ranges that they depend on.
+  U rebuild() {
+    UMap<U> became;
+    UMap<std::vector<U>> masked;  // ranges with a condition that a node depends on
+    std::vector<U> src;
+    for (U u : toposort(sink_)) {
+      if (u->op == Op::RANGE) {
+        Parts* p = parts_.find(u);
+        check(p, "a range that no STORE or REDUCE closes: ", u);
+        became[u] = p->value;
+        if (p->condition) masked[u] = {u};
+        continue;
+      }
+      std::vector<U> mask;
+      src.clear();
+      for (U x : u->src()) {
+        if (std::vector<U>* m = masked.find(x))
+          for (U r : *m)
+            if (std::ranges::find(mask, r) == mask.end()) mask.push_back(r);
+        if (x->op == Op::RANGE && u->op == Op::REDUCE)
+          for (U part : parts_.find(x)->ranges) src.push_back(part);
+        else if (x->op != Op::RANGE || u->op != Op::STORE)
+          src.push_back(*became.find(x));
+      }
+      if (u->op == Op::STORE) nest(u, src);
+      auto condition = [&](const std::vector<U>& ranges) {
+        U all = nullptr;
+        for (U r : ranges) all = all ? make_alu(Op::AND, all, parts_.find(r)->condition) : parts_.find(r)->condition;
+        return all;
+      };
+      if (u->op == Op::INDEX && !mask.empty()) {
+        U all = condition(mask);
+        if (src.size() > 2)
+          src[2] = make_alu(Op::AND, src[2], all);
+        else
+          src.push_back(all);
+      }
+      if (u->op == Op::REDUCE) {
+        std::vector<U> own;
+        for (U r : mask)
+          if (std::ranges::find(u->src(), r) != u->src().end()) own.push_back(r);
+        Op o = Op(u->arg(0));
+        if (!own.empty()) {
+          src[0] = make_alu(Op::WHERE, condition(own), src[0], identity_of(o, u->dtype));
+          std::erase_if(mask, [&](U r) { return std::ranges::find(own, r) != own.end(); });
+        }
+      }
+      U* panel = staged_.find(u);
+      became[u] = panel ? *panel : make(u->op, u->dtype, src, u->arg());
+      if (!mask.empty()) masked[u] = mask;
+    }
+    return *became.find(sink_);
+  }
+  // The loops of a STORE in the plan's order: outer parts, blocks, then what is expanded.
+  void nest(U store, std::vector<U>& src) {
+    std::vector<U> own;
+    for (U r : plan_.order)
+      if (std::ranges::find(store->src().subspan(2), r) != store->src().end()) own.push_back(r);
+    for (U r : own)
+      if (U outer = parts_.find(r)->outer) src.push_back(outer);
+    for (U r : own)
+      if (U block = parts_.find(r)->block) src.push_back(block);
+    for (U r : own)
+      for (U part : parts_.find(r)->ranges)
+        if (part != parts_.find(r)->outer && part != parts_.find(r)->block) src.push_back(part);
+  }
+
+  U sink_;
+  const Plan& plan_;
+  UMap<Parts> parts_;
+  UMap<U> staged_;
+  i64 next_id_ = 0, next_local_ = 0;
+};
+
+}  // namespace
+
+U apply_plan(U sink, const Plan& plan) { return Planner(sink, plan).run(); }
 
 }  // namespace ingot

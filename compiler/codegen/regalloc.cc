@@ -78,11 +78,7 @@ class Allocator {
   Interval& at(u32 r) { return intervals_[r - isa::first_virtual]; }
 
   void place_constants() {
-    size_t entry = 0;  // after the moves out of the argument registers and the loads of parameters
-    while (entry < code_.lines.size() && code_.lines[entry].kind != CodeLine::LOOP && code_.lines[entry].inst.row &&
-           (entry < 3 || (code_.lines[entry].u && code_.lines[entry].u->op == Op::PARAM)))
-      entry++;
-    code_.lines.insert(code_.lines.begin() + i64(entry), code_.constants.begin(), code_.constants.end());
+    code_.lines.insert(code_.lines.begin() + code_.prologue, code_.constants.begin(), code_.constants.end());
   }
 
   void measure() {

@@ -146,8 +146,8 @@ struct Disk {
           " value BLOB NOT NULL, UNIQUE(key, build)); COMMIT;",
           application_id, format_version);
       if (sqlite3_exec(db, sql, nullptr, nullptr, nullptr) != SQLITE_OK) return give_up(sqlite3_errmsg(db)), false;
-      id = pragma("PRAGMA application_id");
     }
+    if (!id) id = pragma("PRAGMA application_id");  // made here, or meanwhile by another process
     if (id != application_id) return give_up("it is a database of something else; set CACHE_DB"), false;
     if (int version = pragma("PRAGMA user_version"); version != int(format_version))
       return give_up(str("its format is version ", version, ", this program's is ", format_version, "; delete it")),
@@ -203,7 +203,8 @@ std::string encode_program(const Program& p, u64 key) {
   w.out = std::string_view(magic, 8);
   for (const std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) w.text(*s);
   w.text({reinterpret_cast<const char*>(p.code.data()), p.code.size()});
-  for (i64 v : {p.extent, p.operations, p.bytes, p.estimate_ns, p.accesses, p.accesses_proven}) w.number(v);
+  for (i64 v : {p.extent, p.local_bytes, p.operations, p.bytes, p.estimate_ns, p.accesses, p.accesses_proven})
+    w.number(v);
   w.number(i64(p.params.size()));
   for (const Param& q : p.params) w.number(i64(q.dtype.scalar)), w.number(q.elements), w.number(q.written * 2 + q.read);
   w.number(i64(p.notes.size()));
@@ -222,7 +223,8 @@ std::optional<Program> decode_program(std::string_view bytes, u64 key) {
   for (std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) *s = r.text();
   std::string_view code = r.text();
   p.code.assign(code.begin(), code.end());
-  for (i64* v : {&p.extent, &p.operations, &p.bytes, &p.estimate_ns, &p.accesses, &p.accesses_proven}) *v = r.number();
+  for (i64* v : {&p.extent, &p.local_bytes, &p.operations, &p.bytes, &p.estimate_ns, &p.accesses, &p.accesses_proven})
+    *v = r.number();
   for (i64 n = r.count(24); n > 0; n--) {
     i64 scalar = r.number(), elements = r.number(), access = r.number();
     if (scalar < 0 || scalar >= i64(std::size(dtype_rows)) || elements < 0 || access < 0 || access > 3) return {};
@@ -233,7 +235,7 @@ std::optional<Program> decode_program(std::string_view bytes, u64 key) {
     if (offset < 0 || u64(offset) > p.code.size()) return {};
     p.notes.emplace_back(u32(offset), r.text());
   }
-  if (!r.ok || !r.in.empty() || p.extent < 0 || p.code.empty()) return {};
+  if (!r.ok || !r.in.empty() || p.extent < 0 || p.local_bytes < 0 || p.code.empty()) return {};
   return p;
 }
 

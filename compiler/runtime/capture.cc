@@ -150,6 +150,7 @@ void Recording::State::build() {
     if (c.kernel) {
       const Program& p = c.kernel->program;
       l.code = c.kernel->code.get(), l.extent = p.extent, l.pieces = pieces_of(p);
+      l.local_bytes = p.local_bytes;
       operations += u64(p.operations), bytes += u64(p.bytes);
       count[c.kernel]++;
     }

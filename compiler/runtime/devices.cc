@@ -42,6 +42,8 @@ int add(std::string name, std::unique_ptr<Device> device, const Backend& row) {
     std::fprintf(stderr, "device %d: %s, %s\n", number, name.c_str(), device->info().description.c_str());
   r.open[number] = {std::move(name), std::move(device), &row};
   r.count = number + 1;
+  if (ctx.DEBUG >= 3 && !r.open[number].device->info().isa.empty())
+    std::fputs(print(machine_of(target_of(number))).c_str(), stderr);
   return number;
 }
 

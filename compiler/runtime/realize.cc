@@ -369,6 +369,7 @@ void run_calls(std::span<const Call> calls, int number) {
     for (const Argument& a : c.arguments) params.push_back(a.address());
     if (c.kernel) {
       l.code = c.kernel->code.get(), l.extent = c.kernel->program.extent, l.pieces = pieces_of(c.kernel->program);
+      l.local_bytes = c.kernel->program.local_bytes;
       c.kernel->launches++;
       counters().operations += u64(c.kernel->program.operations), counters().bytes += u64(c.kernel->program.bytes);
     }

@@ -6,14 +6,16 @@
 //   NNNNNN.json     {"format": "ingot-kernel", "version": 1,
 //                    "name", "source": texts,  "device", "isa", "arch": where it ran and what it was compiled for,
 //                    "code": {"file", "bytes"},
-//                    "geometry": {"extent", "pieces"},      the kernel's outermost range, and how many pieces ran at a
-//                    time "arguments": {"layout": "pointers",    the block is an array of 64-bit addresses, one per
+//                    "geometry": {"extent", "pieces",       the kernel's outermost range, and how many pieces ran at a
+//                    time
+//                                 "local_bytes"},           scratch memory of each piece; absent: none
+//                    "arguments": {"layout": "pointers",    the block is an array of 64-bit addresses, one per
 //                    slot
 //                                  "bytes": 8 * slots,
 //                                  "slots": [{"dtype", "elements", "bytes", "read", "written",
 //                                             "same_as": an earlier slot with the same address, or -1,
 //                                             "before", "after": files with the buffer's contents}]}}
-//   NNNNNN.code     machine code: void f(void* const* params, i64 begin, i64 end), System V
+//   NNNNNN.code     machine code: void f(void* const* params, i64 begin, i64 end, void* local), System V
 //   NNNNNN.S.before, NNNNNN.S.after    slot S's buffer, raw
 //
 // Running a saved kernel runs its machine code: do it only with files from somebody you trust. The files themselves are
@@ -34,6 +36,7 @@ namespace {
 
 using nlohmann::json;
 constexpr i64 most_bytes = i64(16) << 30;  // of one buffer
+constexpr i64 most_local_bytes = i64(1) << 30;
 constexpr int time_limit_ms = 60'000;
 
 struct Slot {
@@ -42,7 +45,7 @@ struct Slot {
 };
 struct Saved {
   std::string name, isa, arch, code;
-  i64 extent = 1, pieces = 1;
+  i64 extent = 1, pieces = 1, local_bytes = 0;
   std::vector<Slot> slots;
 };
 
@@ -85,6 +88,7 @@ Saved read_saved(const std::string& folder, const std::string& file) {
   const json& geometry = member(j, "geometry");
   s.extent = number_of(geometry, "extent", 0, i64(1) << 40);
   s.pieces = number_of(geometry, "pieces", 1, std::max<i64>(1, s.extent));
+  if (geometry.contains("local_bytes")) s.local_bytes = number_of(geometry, "local_bytes", 0, most_local_bytes);
   const json& arguments = member(j, "arguments");
   if (text_of(arguments, "layout") != "pointers") throw Error("\"layout\" is not pointers");
   const json& slots = member(arguments, "slots");
@@ -113,7 +117,7 @@ std::string run_saved(const Saved& s, Device& d) {
     if (slot.same_as < 0) d.copy_in(*buffers.back(), 0, slot.before.data(), slot.bytes);
     params.push_back(buffers.back()->host);
   }
-  Launch l{code.get(), params.data(), s.extent, s.pieces};
+  Launch l{code.get(), params.data(), s.extent, s.pieces, s.local_bytes};
   d.run({&l, 1});
   d.wait();
   for (size_t i = 0; i < s.slots.size(); i++) {
@@ -219,7 +223,7 @@ void save_launch(const std::string& folder, const Call& c, int number, std::span
             {"isa", p.isa},
             {"arch", p.arch},
             {"code", {{"file", stem + ".code"}, {"bytes", p.code.size()}}},
-            {"geometry", {{"extent", p.extent}, {"pieces", pieces_of(p)}}},
+            {"geometry", {{"extent", p.extent}, {"pieces", pieces_of(p)}, {"local_bytes", p.local_bytes}}},
             {"arguments", {{"layout", "pointers"}, {"bytes", 8 * c.arguments.size()}, {"slots", slots}}}};
   write_file(str(folder, "/", stem, ".json"), j.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }

@@ -114,7 +114,8 @@ void report_launch(const Call& c, int number, i64 time_ns) {
 void report_compiled(const Program& p, U sink) {
   std::string text = str("compiled ", p.name, ", ", p.code.size(), " bytes of ", p.isa, " for ", p.arch,
                          ", in bounds without a guard ", p.accesses_proven, " of ", p.accesses, "\n");
-  if (!p.moves.empty()) text += str("moves ", p.name, ": ", p.moves, "\n");
+  if (!p.moves.empty())
+    text += str("moves ", p.name, ": ", p.moves, "  estimate ", double(p.estimate_ns) / 1e3, " us on one thread\n");
   if (ctx.DEBUG >= 5) text += print(sink) + "\n";
   if (ctx.DEBUG >= 4) text += annotate(p);
   std::fwrite(text.data(), 1, text.size(), stderr);  // at once: kernels compile in parallel

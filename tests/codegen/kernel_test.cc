@@ -25,10 +25,12 @@ void run(const Program& p, std::vector<std::vector<u8>>& buffers) {
   ASSERT_EQ(mprotect(page, size, PROT_READ | PROT_EXEC), 0);
   std::vector<void*> params;
   for (auto& b : buffers) params.push_back(b.data());
-  i64 half = p.extent / 2;  // in two pieces, as two cores would
-  auto f = reinterpret_cast<void (*)(void* const*, i64, i64)>(page);
-  if (half) f(params.data(), 0, half);
-  f(params.data(), half, p.extent);
+  i64 half = p.extent / 2;                                   // in two pieces, as two cores would
+  std::vector<u8> memory(size_t(p.local_bytes) + 64, 0xff);  // any contents
+  u8* local = memory.data() + (64 - reinterpret_cast<uintptr_t>(memory.data()) % 64) % 64;
+  auto f = reinterpret_cast<void (*)(void* const*, i64, i64, void*)>(page);
+  if (half) f(params.data(), 0, half, local);
+  f(params.data(), half, p.extent, local);
   munmap(page, size);
 }
 
@@ -221,6 +223,112 @@ TEST(Kernel, ConvolutionForwardAndPadded) {
     agree(d, {d.store(dx, ((Expr(b2) * ci + c2) * h + i) * w + j, d.reduce(Op::ADD, v2, {o2, p2, q2}), {b2, c2, i, j})},
           1e-4, str("backward data ", w).c_str());
   }
+}
+
+// STAGE. The plan packs an operand; what apply_plan() makes of it computes the same, on every machine tree.
+struct Product {
+  Kernel k;
+  U sink;
+  Product(DType t, i64 m, i64 n, i64 kk, bool transposed) {
+    U a = k.param(t, m * kk), b = k.param(t, kk * n), c = k.param(t, m * n, true);
+    U i = k.range(m), j = k.range(n), l = k.range(kk, RangeKind::REDUCE);
+    U right = k.load(b, transposed ? Expr(j) * kk + l : Expr(l) * n + j);
+    U value = k.reduce(Op::ADD, make_alu(Op::MUL, k.load(a, Expr(i) * kk + l), right), {l});
+    sink = make(Op::SINK, VOID, {k.store(c, Expr(i) * n + j, value, {i, j})});
+  }
+};
+
+TEST(Stage, PacksWhatLanesCannotReadSideBySide) {
+  for (const Target& t : targets()) {
+    Product far(F32, 256, 64, 100, true), near(F32, 40, 64, 8, false), wide(F32, 512, 512, 64, false);
+    Plan plan = choose_plan(far.sink, t);
+    ASSERT_EQ(plan.stages.size(), 1u) << print(plan);
+    EXPECT_EQ(plan.stages[0].load->src(0)->src(0)->arg(0), 1);  // the right operand
+    EXPECT_EQ(plan.stages[0].lanes, 1);
+    EXPECT_NE(print(plan).find("STAGE(p1, L"), std::string::npos) << print(plan);
+    EXPECT_TRUE(choose_plan(near.sink, t).stages.empty());  // small and side by side: it stays where it is
+    plan = choose_plan(wide.sink, t);
+    ASSERT_EQ(plan.stages.size(), 1u) << print(plan);
+    EXPECT_EQ(plan.stages[0].lanes, machine_of(t).lanes(32));
+  }
+}
+
+TEST(Stage, ComputesTheSame) {
+  for (auto [m, n, kk] : {std::array<i64, 3>{256, 64, 100}, {100, 33, 65}, {64, 17, 3}, {129, 130, 64}})
+    for (DType t : {F32, F64, I32, F16})
+      for (bool transposed : {false, true}) {
+        if (t == F16 && (m > 128 || !transposed)) continue;
+        Product p(t, m, n, kk, transposed);
+        agree(p.k, {p.sink->src(0)}, t == F16 ? 2e-2 : 1e-4, str("staged ", t, " ", m, "x", n, "x", kk).c_str());
+      }
+}
+
+TEST(Stage, PanelsOfAnyShapeOnEveryMachine) {  // plans by hand: splits that do not divide, conditions, several panels
+  std::vector<Target> all = targets();
+  all.push_back({"rdna", "gfx1100", 0, 96});
+  for (const Target& t : all)
+    for (i64 seed = 0; seed < 40; seed++) {
+      std::mt19937 random{unsigned(seed)};
+      auto pick = [&](std::initializer_list<i64> list) { return list.begin()[random() % list.size()]; };
+      Product p(F32, pick({5, 16, 33}), pick({7, 16, 40}), pick({3, 8, 21}), random() % 2);
+      U store = p.sink->src(0), reduce = store->src(1), product = reduce->src(0), i = store->src(2), j = store->src(3);
+      U l = reduce->src(1);
+      Plan plan{{i, j}, {l}, {}, {}};
+      if (random() % 2) std::swap(plan.order[0], plan.order[1]);
+      Split* a = plan.split(i);
+      a->unroll = pick({1, 2, 3}), a->block = pick({1, 2, 5}), a->thread = random() % 2;
+      Split* b = plan.split(j);
+      b->lanes = pick({1, 4, 8}), b->unroll = pick({1, 2}), b->block = pick({1, 3});
+      plan.split(l)->unroll = pick({1, 2});
+      for (int operand : {0, 1})
+        if (random() % 3) {
+          Staging s{product->src(operand), "L1", 1, {}, 1};
+          s.layout = {l, operand ? j : i};
+          if (random() % 2) std::swap(s.layout[0], s.layout[1]);
+          plan.stages.push_back(s);
+        }
+      std::vector<std::vector<float>> data;
+      for (const Param& q : p.k.params) {
+        data.emplace_back(size_t(q.elements));
+        for (float& v : data.back()) v = float(int(random() % 17) - 8);
+      }
+      std::vector<std::vector<float>> expected = data, got = data;
+      auto memory = [&](std::vector<std::vector<float>>& d) {
+        std::vector<Memory> m;
+        for (auto& v : d) m.push_back({v.data(), i64(v.size())});
+        return m;
+      };
+      evaluate_kernel(p.sink, memory(expected));
+      U applied = simplify(apply_plan(simplify(p.sink), plan));
+      check_spec(applied, Stage::KERNEL, "apply_plan");
+      evaluate_kernel(applied, memory(got));
+      EXPECT_EQ(got, expected) << print(plan);
+      if (t.isa != "x86") continue;
+      std::vector<std::vector<u8>> bytes;
+      for (auto& v : data)
+        bytes.emplace_back(reinterpret_cast<u8*>(v.data()), reinterpret_cast<u8*>(v.data() + v.size()));
+      Program program = compile(simplify(p.sink), p.k.params, "planned", t, &plan);
+      EXPECT_EQ(program.local_bytes > 0, !plan.stages.empty());
+      run(program, bytes);
+      EXPECT_EQ(std::memcmp(bytes[2].data(), expected[2].data(), bytes[2].size()), 0)
+          << print(plan) << annotate(program);
+    }
+}
+
+TEST(Stage, ATileInLdsIsTheSameMove) {
+  Product p(F32, 128, 128, 64, true);
+  Target gpu{"rdna", "gfx1100", 0, 96};
+  Plan plan = choose_plan(p.sink, gpu);
+  ASSERT_EQ(plan.stages.size(), 1u) << print(plan);
+  EXPECT_EQ(plan.stages[0].level, "workgroup") << print(plan);
+  EXPECT_NE(print(machine_of(gpu)).find("workgroup x 1: 128 KiB"), std::string::npos) << print(machine_of(gpu));
+  std::vector<float> a(128 * 64), b(128 * 64), c(128 * 128), d(128 * 128);
+  for (size_t i = 0; i < a.size(); i++) a[i] = float(i * 7 % 13), b[i] = float(i * 5 % 11);
+  Memory before[] = {{a.data(), i64(a.size())}, {b.data(), i64(b.size())}, {c.data(), i64(c.size())}};
+  Memory after[] = {before[0], before[1], {d.data(), i64(d.size())}};
+  evaluate_kernel(p.sink, before);
+  evaluate_kernel(simplify(apply_plan(p.sink, plan)), after);
+  EXPECT_EQ(c, d) << print(plan);
 }
 
 TEST(Kernel, TransposeAndFlip) {

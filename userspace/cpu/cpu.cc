@@ -27,7 +27,7 @@
 namespace ingot::cpu {
 namespace {
 
-using Entry = void (*)(void* const* params, i64 begin, i64 end);
+using Entry = void (*)(void* const* params, i64 begin, i64 end, void* local);
 
 constexpr i64 page = 4096, line = 64;
 constexpr i64 mapped_from = 256 << 10;  // blocks of this size and more are mapped and kept
@@ -110,6 +110,31 @@ struct FloatMode {};
 std::string processor_name() { return "host"; }
 #endif
 
+// A thread's scratch memory for kernels: grows, and goes with the thread. Under GUARD=1 it ends at an inaccessible
+// page.
+struct Scratch {
+  u8* data = nullptr;
+  i64 bytes = 0;
+  ~Scratch() { drop(); }
+  void drop() {
+    if (data) munmap(data, size_t(bytes + page));
+    data = nullptr, bytes = 0;
+  }
+  void* at_least(i64 wanted) {
+    if (!wanted) return nullptr;
+    if (i64 size = round_up(wanted, page); size > bytes) {
+      drop();
+      void* p = mmap(nullptr, size_t(size + page), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+      if (p == MAP_FAILED) throw OsError(str("cannot map ", wanted, " bytes of scratch memory"), errno);
+      data = static_cast<u8*>(p), bytes = size;
+      mprotect(data + bytes, size_t(page), PROT_NONE);
+    }
+    if (ctx.GUARD) std::memset(data, guard_fill, size_t(bytes));
+    return ctx.GUARD ? data + (bytes - round_up(wanted, line)) : data;
+  }
+};
+thread_local Scratch scratch;
+
 class Cpu final : public Device {
  public:
   explicit Cpu(DeviceInfo info) : info_(std::move(info)) {}
@@ -180,13 +205,13 @@ class Cpu final : public Device {
     for (const Launch& l : launches) {
       Entry entry = static_cast<CpuCode*>(l.code)->entry;
       if (l.pieces <= 1) {
-        entry(l.params, 0, l.extent);
+        entry(l.params, 0, l.extent, scratch.at_least(l.local_bytes));
         continue;
       }
       parallel(l.pieces, [&l, entry](i64 i) {
         FloatMode worker_mode;
         auto bound = [&](i64 k) { return i64(static_cast<__int128>(l.extent) * k / l.pieces); };
-        if (bound(i) < bound(i + 1)) entry(l.params, bound(i), bound(i + 1));
+        if (bound(i) < bound(i + 1)) entry(l.params, bound(i), bound(i + 1), scratch.at_least(l.local_bytes));
       });
     }
   }

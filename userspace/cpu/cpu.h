@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The CPU as a device: host memory, executable pages, and kernels split over the pool of threads.
 //
-// A kernel is a System V function void f(void* const* params, i64 begin, i64 end) that runs the values begin … end-1 of
-// its outermost range. It runs with the default MXCSR whatever the caller's is: round to nearest even, denormals kept
-// (neither flushed to zero nor read as zero), exceptions masked. A NaN result has unspecified sign and payload.
+// A kernel is a System V function void f(void* const* params, i64 begin, i64 end, void* local) that runs the values
+// begin … end-1 of its outermost range. It runs with the default MXCSR whatever the caller's is: round to nearest even,
+// denormals kept (neither flushed to zero nor read as zero), exceptions masked. A NaN result has unspecified sign and
+// payload.
 #pragma once
 #include "userspace/device/device.h"
 

@@ -58,7 +58,8 @@ struct Launch {  // one entry of a launch list
   Code* code = nullptr;
   void* const* params = nullptr;  // CPU: addresses of the buffers, in PARAM order
   i64 extent = 1;
-  i64 pieces = 1;  // how many pieces to split the extent into (1: run on the calling thread)
+  i64 pieces = 1;       // how many pieces to split the extent into (1: run on the calling thread)
+  i64 local_bytes = 0;  // scratch memory that each piece needs while it runs
 };
 class Device {
  public:

@@ -5,8 +5,9 @@
 //
 // encode() carries out exactly the row it is given; parse() tries every row of that name and keeps the one that an
 // assembler would: no EVEX where VEX will do, then the fewest bytes, then the first in the table. decode() does the
-// reverse. The forms are constants in the read-only image; only the two indexes (by opcode, by name) are built, on
-// first use. Facts: Intel SDM volume 2, AMD APM volumes 3 to 6; choices among equals and texts as in LLVM 19.
+// reverse, and reads APX too, which encode() does not write. The forms are constants in the read-only image; only the
+// two indexes (by opcode, by name) are built, on first use. Facts: Intel SDM volume 2, AMD APM volumes 3 to 6, the APX
+// specification; choices among equals, prefixes that mean nothing, and texts as in LLVM 19.
 #include "compiler/isa/x86.h"
 
 #include <cpuid.h>
@@ -18,10 +19,15 @@ using namespace x86;
 using Bytes = std::vector<u8>;
 
 // ---- tables -------------------------------------------------------------------------------------------------------
-extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other;
+extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other, x86_apx;
 
-static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16, &x86_sse, &x86_other};
-static size_t row_count() { return x86_integer.n + x86_float.n + x86_vector.n + x86_fp16.n + x86_sse.n + x86_other.n; }
+static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16,
+                                          &x86_sse,     &x86_other, &x86_apx};
+static size_t row_count() {
+  size_t n = 0;
+  for (const TableView* t : tables) n += t->n;
+  return n;
+}
 static const Inst& row_at(size_t i) {
   for (const TableView* t : tables) {
     if (i < t->n) return t->forms[i];
@@ -226,7 +232,7 @@ static bool encode(const Instruction& in, Bytes& out) {
       default: break;
     }
   }
-  if (r.flags & NEEDS_REX2) return false;  // REX2 is decoded only
+  if (r.flags & (NEEDS_REX2 | NO_FLAGS) || r.map == 4) return false;  // APX is decoded only
   if (r.map == 0 && r.opcode == 0x90 && r.size == O32 && r.specs && !opcode_reg)
     return false;  // nop would not clear the upper half
   u32 rm_reg = rm && rm->kind == Operand::REG ? (rm->reg >= high_byte ? rm->reg - high_byte : rm->reg) : 0;
@@ -326,6 +332,8 @@ static bool encode(const Instruction& in, Bytes& out) {
 }
 
 // ---- a row from bytes ---------------------------------------------------------------------------------------------
+// Left to right, once: prefixes; the payload of the format and the opcode; of the opcode's forms the best; then what
+// its operands ask for.
 struct Index {  // forms by scheme, map and opcode
   std::vector<u32> begin;
   std::vector<u16> form;
@@ -348,355 +356,354 @@ struct Index {  // forms by scheme, map and opcode
   }
 };
 
-struct Payload {  // everything in front of the opcode
-  Scheme scheme = LEGACY;
-  int map = 0, prefix = 0, length = 0;
-  bool data16 = false, address32 = false, lock = false, rex = false, W = false, R = false, X = false, B = false,
-       R4 = false, V4 = false, b = false, z = false;
-  bool rex2 = false, X4 = false, B4 = false;
-  int mandatory = 0, rep = 0, segment = 0;  // 1 66, 2 F3, 3 F2, as Inst::prefix
-  bool data66 = false;                      // 66 and F2 or F3 as part of the opcode: the mandatory one, else any
-  int repeat = 0;
-  u32 vvvv = 0, aaa = 0;
-};
-
-static bool accepts_memory(const Inst& r, bool& has_rm) {
-  has_rm = false;
-  for (const OperandSpec& s : operands_of(r))
-    if (s.place == MODRM_RM) {
-      has_rm = true;
-      return s.mem_bits != 0;
-    }
-  return false;
-}
-static bool accepts_register(const Inst& r) {
-  for (const OperandSpec& s : operands_of(r))
-    if (s.place == MODRM_RM) return s.cls != RegClass::NONE;
-  return true;
-}
-
-// lock, xacquire and xrelease: a prefix byte that stands alone.
-static bool is_prefix_row(const Inst& r) {
-  return r.map == 0 && !r.specs && (r.opcode == 0xF0 || r.opcode == 0xF2 || r.opcode == 0xF3);
-}
-
-// How well a form fits the bytes: 0 not at all, else larger is better.
-static int score(const Inst& r, const Payload& p, bool has_modrm_byte, u8 modrm) {
-  bool memory = modrm < 0xC0, has_rm;
-  if (r.modrm_kind != NO_MODRM) {
-    if (!has_modrm_byte) return 0;
-    if (r.modrm_kind == FIXED_MODRM && modrm != r.modrm) return 0;
-    if (r.modrm_kind == MODRM_PLUS && (modrm & 0xF8) != r.modrm) return 0;
-    if (r.modrm_kind == SLASH_DIGIT && (modrm >> 3 & 7) != r.modrm) return 0;
-    if (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT) {
-      if (memory ? !accepts_memory(r, has_rm) : !accepts_register(r)) return 0;
-      if (moves_tile(r) && memory && (modrm & 7) != 4) return 0;
-    }
-  }
-  if (p.scheme == NOW3D) return !(p.repeat && p.data66);
-  if (p.scheme == LEGACY) {
-    bool data16 = p.data16 && !p.W;
-    int s = 1;
-    if (bool(r.flags & AFTER_REX) != p.rex && (r.flags & AFTER_REX || is_prefix_row(r))) return 0;
-    if (r.flags & NEEDS_REX2) {
-      if (!p.rex2) return 0;
-      s += 4;
-    }
-    if (r.flags & ADDRESS32) {
-      if (!p.address32) return 0;
-      s += 2;
-    }
-    switch (r.prefix) {
-      case 0:
-        if (p.repeat && data16 && p.data66) return 0;
-        s += p.repeat || p.data66 ? 0 : 4;
-        break;
-      case 1:
-        if (!p.data66 || p.repeat) return 0;
-        data16 = false;
-        s += 8;
-        break;
-      case 2:
-      case 3:
-        if (p.repeat != r.prefix || (r.size != O16 && data16 && p.data66)) return 0;
-        s += 16;
-        break;
-      default:
-        if (p.repeat && data16 && p.data66) return 0;
-    }
-    switch (r.size) {  // a form of another size is a fallback, one of any size comes between
-      case O16: return data16 ? s + 2 : 0;
-      case O32: return !data16 && !p.W ? s + 2 : s;
-      case O64: return p.W ? s + 2 : 0;
-      case D16: return data16 ? s + 2 : 0;
-      case D64: return data16 ? s : s + 2;
-      default: return s + 1;
-    }
-  }
-  if (r.prefix != p.prefix || (r.w != 255 && r.w != p.W)) return 0;
-  if (p.scheme == EVEX) {
-    if (p.b && !memory) {
-      if (!(r.flags & (ROUND | SAE))) return 0;
-    } else {
-      if (r.length != 255 && r.length != std::min(p.length, 2)) return 0;
-      if (p.b) {
-        bool broadcast = false;
-        for (const OperandSpec& s : operands_of(r)) broadcast |= s.broadcast_bits != 0;
-        if (!broadcast) return 0;
-      }
-    }
-    if (p.X4 && !memory) return 0;  // only an index has a fifth bit there
-    if (p.aaa && !(r.flags & MASK)) return 0;
-    if (p.z && !(r.flags & ZERO)) return 0;
-  } else if (r.length != 255 && r.length != p.length) {
-    return 0;
-  }
-  bool uses_vvvv = false, vsib = false;
-  for (const OperandSpec& s : operands_of(r)) uses_vvvv |= s.place == VVVV, vsib |= s.vector_index;
-  if (!uses_vvvv && p.vvvv) return 0;
-  if (!uses_vvvv && !vsib && p.V4) return 0;
-  if (vsib && p.scheme == EVEX && (!p.aaa || p.X4)) return 0;  // a gather counts its mask down: k0 will not do
-  return 1;
-}
-
-static size_t decode(std::span<const u8> bytes, Instruction& out) {
-  static const Index index;
-  size_t at = 0, limit = std::min<size_t>(bytes.size(), 15);
+struct Cursor {
+  std::span<const u8> bytes;
+  size_t at = 0;
   bool truncated = false;
-  auto peek = [&](size_t i) -> u8 {
-    if (i >= limit) return truncated = true, u8(0);
-    return bytes[i];
-  };
-  auto next = [&] { return peek(at++); };
-  auto read = [&](int n) {
+  u8 peek(size_t ahead = 0) {
+    if (at + ahead >= bytes.size()) return truncated = true, u8(0);
+    return bytes[at + ahead];
+  }
+  u8 next() {
+    u8 b = peek();
+    return at++, b;
+  }
+  i64 read(int n) {  // sign-extended
     u64 v = 0;
     for (int i = 0; i < n; i++) v |= u64(next()) << (8 * i);
     return n && n < 8 ? i64(v << (64 - 8 * n)) >> (64 - 8 * n) : i64(v);
-  };
-  Payload p;
-  u8 rex = 0;
-  // Which of 66 F2 F3 is mandatory follows LLVM: the last F2 or F3 right before 66, REX or 0F; else a 66 right before
-  // them.
-  for (bool more = true; more && at < limit; at += more) {
-    u8 c = bytes[at], follower = peek(at + 1);
-    bool escape_follows = follower == 0x0F || ((follower & 0xF0) == 0x40 && peek(at + 2) == 0x0F) || follower == 0xD5;
-    switch (c) {
+  }
+  size_t after_address() {  // distance to what follows ModRM, SIB and displacement
+    int rm = peek() & 7, mod = peek() >> 6;
+    if (mod == 3) return 1;
+    bool sib = rm == 4, no_base = rm == 5 || (sib && (peek(1) & 7) == 5);
+    return size_t(1 + sib + (mod == 1 ? 1 : mod == 2 || no_base ? 4 : 0));
+  }
+};
+
+struct Head {  // everything in front of the operands
+  Scheme scheme = LEGACY;
+  int map = 0, opcode = 0, length = 0;
+  int prefix = 0;  // VEX, XOP, EVEX: as Inst::prefix
+  u8 modrm = 0;
+  bool has_modrm = false, memory = false;  // there is a byte that could be ModRM; if it is, it means memory
+  // Prefix bytes: whether they are there and, for 66 F2 F3 (1 3 2 as in Inst::prefix), what they do. `mandatory` is the
+  // one in front of the escape byte, `repeat` and `data66` are what rows of that prefix compare with.
+  bool data16 = false, address32 = false, lock = false, rex = false, rex2 = false, data66 = false;
+  int rep = 0, mandatory = 0, repeat = 0, segment = 0;
+  // Bits of REX, REX2, VEX and EVEX, upright.
+  bool W = false, R = false, X = false, B = false, R4 = false, X4 = false, B4 = false, V4 = false;
+  bool b = false, z = false;
+  u32 vvvv = 0, aaa = 0;
+};
+
+// Which of 66 F2 F3 is mandatory follows LLVM: the last F2 or F3 right before 66, REX or 0F; else a 66 right before REX
+// or 0F.
+static void read_prefixes(Cursor& c, Head& h) {
+  for (; c.at < c.bytes.size(); c.at++) {
+    u8 byte = c.peek(), follower = c.peek(1);
+    bool escape = follower == 0x0F || ((follower & 0xF0) == 0x40 && c.peek(2) == 0x0F);
+    switch (byte) {
       case 0x66:
-        p.data16 = true;
-        if (!p.mandatory && escape_follows && follower != 0xD5) p.mandatory = 1;
+        h.data16 = true;
+        if (!h.mandatory && escape) h.mandatory = 1;
         break;
-      case 0x67: p.address32 = true; break;
+      case 0x67: h.address32 = true; break;
       case 0xF0:
-        if (at == 0)
-          more = false;
-        else
-          p.lock = true;
+        if (c.at == 0) return;  // alone
+        h.lock = true;
         break;
       case 0xF2:
       case 0xF3:
         if (follower == 0xF0 || (follower & 0xFE) == 0x86 ||
-            ((follower & 0xF8) == 0x90 && !(c == 0xF3 && follower == 0x90)) ||
-            (c == 0xF3 && (follower == 0x88 || follower == 0x89 || follower == 0xC6 || follower == 0xC7))) {
-          more = false;  // xacquire, xrelease
-          break;
-        }
-        p.rep = c == 0xF2 ? 3 : 2;
-        if (escape_follows || follower == 0x66) p.mandatory = p.rep;
+            ((follower & 0xF8) == 0x90 && !(byte == 0xF3 && follower == 0x90)) ||
+            (byte == 0xF3 && (follower == 0x88 || follower == 0x89 || follower == 0xC6 || follower == 0xC7)))
+          return;  // xacquire, xrelease
+        h.rep = byte == 0xF2 ? 3 : 2;
+        if (escape || follower == 0x66 || follower == 0xD5) h.mandatory = h.rep;
         break;
-      case 0x26: p.segment = 1; break;
-      case 0x2E: p.segment = 2; break;
-      case 0x36: p.segment = 3; break;
-      case 0x3E: p.segment = 4; break;
-      case 0x64: p.segment = 5; break;
-      case 0x65: p.segment = 6; break;
-      default: more = false;
+      case 0x26: h.segment = 1; break;
+      case 0x2E: h.segment = 2; break;
+      case 0x36: h.segment = 3; break;
+      case 0x3E: h.segment = 4; break;
+      case 0x64: h.segment = 5; break;
+      case 0x65: h.segment = 6; break;
+      default: return;
     }
   }
-  truncated = false;
-  if ((peek(at) & 0xF0) == 0x40) rex = next();
-  u8 c = next();
-  if (truncated) return 0;
-  int opcode = c;
-  if (c == 0xC5) {
-    u8 q = next();
-    p.scheme = VEX, p.map = 1;
-    p.R = !(q >> 7), p.vvvv = ~u32(q >> 3) & 15, p.length = q >> 2 & 1, p.prefix = q & 3;
-    opcode = next();
-  } else if (c == 0xC4 || (c == 0x8F && (peek(at) & 31) >= 8)) {
-    u8 q = next(), s = next();
-    p.scheme = c == 0xC4 ? VEX : XOP;
-    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.map = q & 31;
-    p.W = s >> 7, p.vvvv = ~u32(s >> 3) & 15, p.length = s >> 2 & 1, p.prefix = s & 3;
-    opcode = next();
-  } else if (c == 0x62) {
-    u8 q = next(), s = next(), t = next();
-    p.scheme = EVEX;
-    p.R = !(q >> 7), p.X = !(q >> 6 & 1), p.B = !(q >> 5 & 1), p.R4 = !(q >> 4 & 1), p.map = q & 7;
-    p.B4 = q >> 3 & 1, p.X4 = !(s >> 2 & 1);
-    p.W = s >> 7, p.vvvv = ~u32(s >> 3) & 15, p.prefix = s & 3;
-    p.z = t >> 7, p.length = t >> 5 & 3, p.b = t >> 4 & 1, p.V4 = !(t >> 3 & 1), p.aaa = t & 7;
-    opcode = next();
-  } else if (c == 0xD5) {
-    u8 q = next();
-    if (rex) return 0;
-    p.rex = p.rex2 = true, p.W = q >> 3 & 1, p.R = q >> 2 & 1, p.X = q >> 1 & 1, p.B = q & 1;
-    p.R4 = q >> 6 & 1, p.X4 = q >> 5 & 1, p.B4 = q >> 4 & 1, p.map = q >> 7;
-    opcode = next();
-  } else {
-    p.rex = rex, p.W = rex >> 3 & 1, p.R = rex >> 2 & 1, p.X = rex >> 1 & 1, p.B = rex & 1;
-    if (c == 0x0F) {
-      p.map = 1;
-      opcode = next();
-      if (opcode == 0x0F)
-        p.scheme = NOW3D;
-      else if (opcode == 0x38)
-        p.map = 2, opcode = next();
-      else if (opcode == 0x3A)
-        p.map = 3, opcode = next();
-    }
-  }
-  auto end_of_address = [&] {  // where the bytes after ModRM, SIB and displacement start
-    u8 m = peek(at);
-    int rm = m & 7, mod = m >> 6;
-    if (mod == 3) return at + 1;
-    u8 sib = rm == 4 ? peek(at + 1) : 0;
-    return at + 1 + (rm == 4) + (mod == 1 ? 1 : mod == 2 ? 4 : rm == 5 || (rm == 4 && (sib & 7) == 5) ? 4 : 0);
-  };
-  if (p.scheme == NOW3D) opcode = peek(end_of_address());
-  if (truncated || p.map > 10 || (rex && p.scheme != LEGACY && p.scheme != NOW3D)) return 0;
-  if (p.scheme == LEGACY && p.map == 0) p.mandatory = 0;
-  p.repeat = p.mandatory ? p.mandatory & 2 ? p.mandatory : 0 : p.map || (opcode == 0x90 && p.rep == 2) ? p.rep : 0;
-  bool anywhere = (p.map == 1 && p.scheme == LEGACY && opcode == 0xAE) ||
-                  (p.map == 2 && opcode == 0xF8);  // 66 counts wherever it stands
-  p.data66 = p.mandatory == 1 || ((!p.mandatory || anywhere) && p.data16 && !p.W);
+}
 
-  u8 modrm = at < limit ? bytes[at] : 0;
+static bool read_opcode(Cursor& c, Head& h) {
+  u8 rex = (c.peek() & 0xF0) == 0x40 ? c.next() : u8(0), first = c.next();
+  auto rxb = [&](u8 q) { h.R = !(q >> 7), h.X = !(q >> 6 & 1), h.B = !(q >> 5 & 1); };
+  auto wvvvvpp = [&](u8 q) { h.W = q >> 7, h.vvvv = ~u32(q >> 3) & 15, h.prefix = q & 3; };
+  if (first == 0xC5) {
+    u8 q = c.next();
+    h.scheme = VEX, h.map = 1, h.length = q >> 2 & 1;
+    wvvvvpp(q & 0x7F);
+    h.R = !(q >> 7);
+  } else if (first == 0xC4 || (first == 0x8F && (c.peek() & 31) >= 8)) {
+    u8 q = c.next(), s = c.next();
+    h.scheme = first == 0xC4 ? VEX : XOP, h.map = q & 31, h.length = s >> 2 & 1;
+    rxb(q), wvvvvpp(s);
+  } else if (first == 0x62) {
+    u8 q = c.next(), s = c.next(), t = c.next();
+    h.scheme = EVEX, h.map = q & 7;
+    rxb(q), wvvvvpp(s);
+    h.R4 = !(q >> 4 & 1), h.B4 = q >> 3 & 1, h.X4 = !(s >> 2 & 1), h.V4 = !(t >> 3 & 1);
+    h.z = t >> 7, h.length = t >> 5 & 3, h.b = t >> 4 & 1, h.aaa = t & 7;
+  } else if (first == 0xD5) {
+    u8 q = c.next();
+    if (rex) return false;
+    h.rex = h.rex2 = true, h.map = q >> 7;
+    h.W = q >> 3 & 1, h.R = q >> 2 & 1, h.X = q >> 1 & 1, h.B = q & 1;
+    h.R4 = q >> 6 & 1, h.X4 = q >> 5 & 1, h.B4 = q >> 4 & 1;
+  } else {
+    h.rex = rex, h.W = rex >> 3 & 1, h.R = rex >> 2 & 1, h.X = rex >> 1 & 1, h.B = rex & 1;
+  }
+  if (rex && h.scheme != LEGACY) return false;
+  h.opcode = h.scheme == LEGACY && !h.rex2 ? first : c.next();
+  if (h.opcode == 0x0F && h.scheme == LEGACY && !h.rex2) {
+    h.map = 1, h.opcode = c.next();
+    if (h.opcode == 0x0F)
+      h.scheme = NOW3D, h.opcode = c.peek(c.after_address());
+    else if (h.opcode == 0x38 || h.opcode == 0x3A)
+      h.map = h.opcode == 0x38 ? 2 : 3, h.opcode = c.next();
+  }
+  if (c.truncated || h.map > 10) return false;
+  h.has_modrm = c.at < c.bytes.size();
+  if (h.has_modrm) h.modrm = c.bytes[c.at], h.memory = h.modrm < 0xC0;
+
+  bool legacy = h.scheme == LEGACY, pause = h.opcode == 0x90 && h.rep == 2;
+  if (legacy && h.map == 0) h.mandatory = 0;
+  h.repeat = h.mandatory == 1 ? 0 : h.mandatory ? h.mandatory : h.map || pause ? h.rep : 0;
+  bool anywhere = legacy && ((h.map == 1 && h.opcode == 0xAE) || (h.map == 2 && h.opcode == 0xF8));  // 66 counts there
+  h.data66 = h.mandatory == 1 || ((!h.mandatory || anywhere) && h.data16 && !h.W);
+  return true;
+}
+
+// How well a form fits the bytes: 0 not at all, else larger is better. First what all formats share.
+static bool fits_modrm(const Inst& r, const Head& h) {
+  if (r.modrm_kind == NO_MODRM) return true;
+  if (!h.has_modrm) return false;
+  if (r.modrm_kind == FIXED_MODRM) return h.modrm == r.modrm;
+  if (r.modrm_kind == MODRM_PLUS) return (h.modrm & 0xF8) == r.modrm;
+  if (r.modrm_kind == SLASH_DIGIT && (h.modrm >> 3 & 7) != r.modrm) return false;
+  if (moves_tile(r) && h.memory && (h.modrm & 7) != 4) return false;
+  for (const OperandSpec& s : operands_of(r))
+    if (s.place == MODRM_RM) return h.memory ? s.mem_bits != 0 : s.cls != RegClass::NONE;
+  return !h.memory;
+}
+
+static int score_legacy(const Inst& r, const Head& h) {
+  bool stands_alone = r.map == 0 && !r.specs && (r.opcode == 0xF0 || r.opcode == 0xF2 || r.opcode == 0xF3);
+  if (bool(r.flags & AFTER_REX) != h.rex && (r.flags & AFTER_REX || stands_alone)) return 0;
+  if ((r.flags & NEEDS_REX2 && !h.rex2) || (r.flags & ADDRESS32 && !h.address32)) return 0;
+  if (h.opcode == 0x90 && h.map == 0 && (r.specs != 0) != (h.B || h.B4)) return 0;  // nop, not xchg eax, eax
+  int s = 1 + (r.flags & NEEDS_REX2 ? 4 : 0) + (r.flags & ADDRESS32 ? 2 : 0);
+  bool data16 = h.data16 && !h.W, both = h.repeat && data16 && h.data66;  // only 16-bit forms of F2 and F3 take both
+  switch (r.prefix) {
+    case 0:
+      if (both) return 0;
+      s += h.repeat || h.data66 ? 0 : 4;
+      break;
+    case 1:
+      if (!h.data66 || h.repeat) return 0;
+      data16 = false;
+      s += 8;
+      break;
+    case 2:
+    case 3:
+      if (h.repeat != r.prefix || (both && r.size != O16)) return 0;
+      s += 16;
+      break;
+    default:
+      if (both) return 0;
+  }
+  switch (r.size) {  // a form of another size is a fallback, one of any size comes between
+    case O16:
+    case D16: return data16 ? s + 2 : 0;
+    case O32: return data16 || h.W ? s : s + 2;
+    case O64: return h.W ? s + 2 : 0;
+    case D64: return data16 ? s : s + 2;
+    default: return s + 1;
+  }
+}
+
+static bool fits_payload(const Inst& r, const Head& h) {  // VEX, XOP and EVEX
+  if (r.prefix != h.prefix || (r.w != 255 && r.w != h.W)) return false;
+  bool uses_vvvv = false, gathers = false, broadcasts = false;
+  for (const OperandSpec& s : operands_of(r))
+    uses_vvvv |= s.place == VVVV, gathers |= s.vector_index, broadcasts |= s.broadcast_bits != 0;
+  if (!uses_vvvv && (h.vvvv || (h.V4 && !gathers))) return false;
+  bool rounds = false;
+  if (h.scheme == EVEX) {
+    if (h.X4 && (!h.memory || gathers)) return false;  // only a general index has a fifth bit there
+    if (gathers && !h.aaa) return false;               // it counts its mask down: k0 will not do
+    if (h.z && !(r.flags & ZERO)) return false;
+    if (r.flags & CONDITIONAL) {
+      if (r.condition != (u32(!h.V4) << 3 | h.aaa)) return false;
+    } else if (h.aaa != (r.flags & NO_FLAGS ? 4 : 0) && !(r.flags & MASK)) {
+      return false;
+    }
+    if (h.map == 4) {
+      if (h.b != bool(r.flags & NEW_DATA)) return false;
+    } else if (h.b) {
+      rounds = !h.memory;
+      if (rounds ? !(r.flags & (ROUND | SAE)) : !broadcasts) return false;
+    }
+  }
+  return r.length == 255 || rounds || r.length == std::min(h.length, 2);
+}
+
+static const Inst* find_form(Cursor c, const Head& h) {
+  static const Index index;
   const Inst* best = nullptr;
   int best_score = 0;
-  size_t k = Index::key(p.scheme, p.map, opcode);
+  size_t k = Index::key(h.scheme, h.map, h.opcode);
   for (u32 i = index.begin[k]; i < index.begin[k + 1]; i++) {
     const Inst& r = row_at(index.form[i]);
-    int s = score(r, p, at < limit, modrm);
-    if (opcode == 0x90 && p.map == 0 && p.scheme == LEGACY && (r.specs != 0) == !(p.B || p.B4))
-      s = 0;  // nop, not xchg eax, eax
-    if (!s) continue;
+    if (!fits_modrm(r, h)) continue;
+    int s = h.scheme == LEGACY ? score_legacy(r, h) : h.scheme == NOW3D ? !(h.repeat && h.data66) : fits_payload(r, h);
     for (const OperandSpec& f : operands_of(r)) {
-      if (f.place == IMMEDIATE && f.fixed >= 0) {  // a predicate in the name: is it this one? It is the last byte.
-        size_t end = end_of_address();
-        s = end < limit && bytes[end] == f.fixed ? s + 16 : 0;
+      if (s && f.place == IMMEDIATE && f.fixed >= 0) {  // a predicate in the name: is it this one? It is the last byte.
+        bool same = c.peek(c.after_address()) == f.fixed && !c.truncated;
+        s = same ? s + 16 : 0;
       }
     }
     if (s > best_score) best = &r, best_score = s;
   }
-  if (!best) return 0;
-  const Inst& r = *best;
-  out = Instruction{};
-  out.row = &r;
-  if (r.modrm_kind != NO_MODRM) at++;
-  bool memory = modrm < 0xC0 && (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT);
-  if (p.scheme == EVEX) {
-    if (p.aaa || p.z) out.predicate = p.aaa;
-    out.zeroing = p.z;
-    if (p.b && !memory) out.rounding = r.flags & ROUND ? u8(1 + p.length) : 5;
-  }
-  u8 is4 = 0;
-  Operand m;
-  if (memory) {
-    int rm = modrm & 7, mod = modrm >> 6;
-    m.kind = Operand::MEM;
-    m.segment = u8(p.segment), m.address_bits = p.address32 ? 32 : 64;
-    const OperandSpec* s = nullptr;
-    for (const OperandSpec& f : operands_of(r))
-      if (f.place == MODRM_RM) s = &f;
-    if (!s) return 0;
-    m.bits = s->mem_bits;
-    if (p.b && p.scheme == EVEX) m.bits = s->broadcast_bits, m.broadcast = u8(s->mem_bits / s->broadcast_bits);
-    int disp = mod == 1 ? 1 : mod == 2 ? 4 : 0;
+  return best;
+}
+
+// ModRM has been read. false: not an address of this form.
+static bool read_memory(Cursor& c, const Head& h, const Inst& r, const OperandSpec& s, Operand& m) {
+  int rm = h.modrm & 7, mod = h.modrm >> 6, disp = mod == 1 ? 1 : mod == 2 ? 4 : 0;
+  m.kind = Operand::MEM, m.bits = s.mem_bits;
+  m.segment = u8(h.segment), m.address_bits = h.address32 ? 32 : 64;
+  if (h.b && s.broadcast_bits) m.bits = s.broadcast_bits, m.broadcast = u8(s.mem_bits / s.broadcast_bits);
+  if (s.vector_index && rm != 4) return false;
+  if (rm == 5 && mod == 0) {
+    m.cls = RegClass::POINTER, disp = 4;
+  } else {
+    u32 base = u32(rm);
     if (rm == 4) {
-      u8 sib = next();
+      u8 sib = c.next();
+      base = sib & 7;
       m.scale = u8(1 << (sib >> 6));
-      m.index = u32((sib >> 3 & 7) | p.X << 3 | p.X4 << 4);
-      if (s->vector_index)
-        m.index = (m.index & 15) | u32(p.V4) << 4, m.vector_index = true, m.index_bits = s->bits;
-      else if (m.index == 4 && moves_tile(r))
-        m.index = no_register, m.scale = 1;
-      else if (m.index == 4 && m.scale == 1 && (((sib & 7) == 4 && !p.B4) || ((sib & 7) == 5 && mod == 0)))
-        m.index = no_register;
-      if ((sib & 7) == 5 && mod == 0)
-        disp = 4;
+      m.index = (sib >> 3 & 7) | u32(h.X) << 3;
+      if (s.vector_index)
+        m.index |= u32(h.V4) << 4, m.vector_index = true, m.index_bits = s.bits;
       else
-        m.reg = u32((sib & 7) | p.B << 3 | p.B4 << 4);
-    } else if (s->vector_index) {
-      return 0;
-    } else if (rm == 5 && mod == 0) {
-      m.cls = RegClass::POINTER, disp = 4;
-    } else {
-      m.reg = u32(rm | p.B << 3 | p.B4 << 4);
+        m.index |= u32(h.X4) << 4;
+      if (base == 5 && mod == 0) disp = 4, base = no_register;
+      // Index 4 is none. LLVM shows it, as riz, where the address could do without a SIB byte or a scale.
+      bool sib_is_needed = base == no_register || (base == 4 && !h.B4);
+      if (m.index == 4 && !m.vector_index && (moves_tile(r) || (m.scale == 1 && sib_is_needed)))
+        m.index = no_register, m.scale = 1;
     }
-    m.imm = read(disp);
-    if (disp == 1 && p.scheme == EVEX) m.imm *= m.broadcast ? s->broadcast_bits / 8 : r.disp8_bytes;
+    if (base != no_register) m.reg = base | u32(h.B) << 3 | u32(h.B4) << 4;
   }
+  m.imm = c.read(disp);
+  if (disp == 1 && h.scheme == EVEX) m.imm *= m.broadcast ? s.broadcast_bits / 8 : r.disp8_bytes;
+  return true;
+}
+
+static bool fits_class(const OperandSpec& s, const Head& h, u32& n) {  // a number from the bytes, or not of this class
+  switch (s.cls) {
+    case RegClass::SCALAR:
+      if (s.bits == 8 && n >= 4 && n < 8 && h.scheme == LEGACY && !h.rex) n += high_byte;
+      return true;
+    case RegClass::PREDICATE:
+      if (n > 7) return false;
+      if (s.pair) n &= 6;
+      return true;
+    case RegClass::TILE: return n < 8;
+    case RegClass::CONTROL:
+    case RegClass::DEBUG: return n < 16;
+    case RegClass::SEGMENT: return (n &= 7) < 6;
+    case RegClass::MMX:
+    case RegClass::X87: n &= 7; return true;
+    default: return true;
+  }
+}
+
+static size_t decode(std::span<const u8> bytes, Instruction& out) {
+  Cursor c{bytes.first(std::min<size_t>(bytes.size(), 15))};  // what is longer is no instruction
+  Head h;
+  read_prefixes(c, h);
+  c.truncated = false;
+  if (!read_opcode(c, h)) return 0;
+  const Inst* row = find_form(c, h);
+  if (!row) return 0;
+  const Inst& r = *row;
+  out = Instruction{};
+  out.row = row, out.n = r.shown;
+  if (r.modrm_kind != NO_MODRM) c.at++;
+  bool memory = h.memory && (r.modrm_kind == SLASH_R || r.modrm_kind == SLASH_DIGIT);
+  if (h.scheme == EVEX) {
+    if (r.flags & MASK && (h.aaa || h.z)) out.predicate = h.aaa;
+    out.zeroing = h.z;
+    if (h.b && !memory && r.flags & (ROUND | SAE)) out.rounding = r.flags & ROUND ? u8(1 + h.length) : 5;
+  }
+  Operand address;
+  for (const OperandSpec& s : operands_of(r))
+    if (memory && s.place == MODRM_RM && !read_memory(c, h, r, s, address)) return 0;
+  bool addresses = r.flags & ADDRESS32 || address.reg != no_register || address.index != no_register ||
+                   address.cls == RegClass::POINTER;  // then 67 shows
+  u8 is4 = 0;
   for (int i = 0; i < r.specs; i++) {
     const OperandSpec& s = r.spec[i];
     Operand o;
     u32 n = s.fixed >= 0 ? u32(s.fixed) : 0;
     switch (s.place) {
       case MODRM_REG:
-        n = u32((modrm >> 3 & 7) | p.R << 3 | (s.cls != RegClass::PREDICATE || s.pair ? p.R4 << 4 : 0));
+        n = (h.modrm >> 3 & 7) | u32(h.R) << 3;
+        if (s.cls != RegClass::PREDICATE || s.pair) n |= u32(h.R4) << 4;
         break;
       case MODRM_RM:
-        n = u32((modrm & 7) | p.B << 3 |
-                (s.cls == RegClass::VECTOR   ? (p.scheme == EVEX ? p.X : p.B4) << 4
-                 : s.cls == RegClass::SCALAR ? p.B4 << 4
-                                             : 0));
+        n = (h.modrm & 7) | u32(h.B) << 3;
+        if (s.cls == RegClass::VECTOR && h.scheme == EVEX)
+          n |= u32(h.X) << 4;
+        else if (s.cls == RegClass::SCALAR || s.cls == RegClass::VECTOR)
+          n |= u32(h.B4) << 4;
         break;
-      case VVVV: n = p.vvvv | (p.scheme == EVEX ? u32(p.V4) << 4 : 0); break;
-      case OPCODE: n = u32((opcode & 7) | p.B << 3 | p.B4 << 4); break;
-      case IS4: is4 = next(), n = is4 >> 4; break;
+      case VVVV: n = h.vvvv | u32(h.V4) << 4; break;
+      case OPCODE: n = u32(h.opcode & 7) | u32(h.B) << 3 | u32(h.B4) << 4; break;
+      case IS4: is4 = c.next(), n = is4 >> 4; break;
       default: break;
     }
     if (s.imm_bits) {
       o.kind = Operand::IMM;
-      if (s.imm_bits == 4)
-        o.imm = is4 & 15;
-      else if (s.place == IMMEDIATE)
-        o.imm = read(s.imm_bits / 8);
-      else
-        o.imm = s.fixed;
+      o.imm = s.place == VVVV        ? ~h.vvvv & 15
+              : s.imm_bits == 4      ? is4 & 15
+              : s.place == IMMEDIATE ? c.read(s.imm_bits / 8)
+                                     : s.fixed;
       if (s.place == IMMEDIATE && s.imm_unsigned && s.imm_bits < 64 && !(s.imm_bits == 32 && s.bits == 64))
         o.imm &= i64((u64(1) << s.imm_bits) - 1);
     } else if (s.place == ABSOLUTE) {
-      o.kind = Operand::MEM, o.bits = s.mem_bits, o.segment = u8(p.segment),
-      o.address_bits = r.flags & ADDRESS32 ? 32 : 64, o.imm = bool(r.flags & ADDRESS32) ? i64(u32(read(4))) : read(8);
+      bool narrow = r.flags & ADDRESS32;
+      o = mem(s.mem_bits, no_register, narrow ? i64(u32(c.read(4))) : c.read(8));
+      o.segment = u8(h.segment), o.address_bits = narrow ? 32 : 64;
     } else if (s.place == NOWHERE && s.mem_bits) {
-      o.kind = Operand::MEM, o.bits = s.mem_bits, o.reg = u32(s.fixed), o.address_bits = p.address32 ? 32 : 64;
-      if (s.fixed == 6) o.segment = u8(p.segment);
+      o = mem(s.mem_bits, u32(s.fixed));
+      o.segment = s.fixed == 6 ? u8(h.segment) : 0, o.address_bits = h.address32 ? 32 : 64;
+      addresses = true;
     } else if (s.place == MODRM_RM && memory) {
-      o = m;
+      o = address;
     } else {
-      if (s.cls == RegClass::SCALAR && s.bits == 8 && s.fixed < 0 && n >= 4 && n < 8 && p.scheme == LEGACY && !p.rex)
-        n += high_byte;
-      if ((s.cls == RegClass::PREDICATE || s.cls == RegClass::TILE) && n > 7) {
-        return 0;
-      }
-      if ((s.cls == RegClass::CONTROL || s.cls == RegClass::DEBUG) && n > 15) return 0;
-      if (s.pair) n &= 6;
-      if (s.cls == RegClass::MMX) n &= 7;
-      if (s.cls == RegClass::X87 && s.fixed < 0) n &= 7;
-      if (s.cls == RegClass::SEGMENT && s.fixed < 0 && (n &= 7) > 5) return 0;
+      if (s.fixed < 0 && !fits_class(s, h, n)) return 0;
       o = reg(s.cls, s.bits, n);
     }
     if (!s.implicit && i < max_operands) out.op[i] = o;
   }
-  out.n = r.shown;
-  if (p.lock && !p.mandatory) out.prefixes |= LOCK;
-  if (p.rep && !p.mandatory && !(p.rep == 2 && opcode == 0x90)) out.prefixes |= p.rep == 2 ? REP : REPNE;
-  bool address = bool(r.flags & ADDRESS32) ||
-                 (memory && (m.reg != no_register || m.index != no_register || m.cls == RegClass::POINTER));
-  for (const OperandSpec& s : operands_of(r)) address |= s.place == NOWHERE && s.mem_bits;
-  if (p.address32 && !address) out.prefixes |= ADDR32;
-  if (p.scheme == NOW3D) at++;
-  return truncated ? 0 : at;
+  if (!h.mandatory) {
+    if (h.lock) out.prefixes |= LOCK;
+    if (h.rep && !(h.rep == 2 && h.opcode == 0x90)) out.prefixes |= h.rep == 2 ? REP : REPNE;
+  }
+  if (h.address32 && !addresses) out.prefixes |= ADDR32;
+  if (h.scheme == NOW3D) c.at++;
+  return c.truncated ? 0 : c.at;
 }
 
 // ---- text ---------------------------------------------------------------------------------------------------------
@@ -734,6 +741,14 @@ static void print_memory(std::string& out, const OperandSpec& s, const Operand& 
   if (m.broadcast) out += str("{1to", int(m.broadcast), "}");
 }
 
+static std::string flags_text(u32 flags) {  // the default flag values of ccmp and ctest
+  std::string out;
+  constexpr std::string_view names[] = {"cf", "zf", "sf", "of"};
+  for (u32 k = 4; k--;)
+    if (flags >> k & 1) out += str(out.empty() ? "" : ",", names[k]);
+  return "{dfv=" + out + "}";
+}
+
 static std::string print(const Instruction& in) {
   const Inst& r = *in.row;
   std::string out;
@@ -742,6 +757,7 @@ static std::string print(const Instruction& in) {
   if (in.prefixes & REPNE) out += "repne ";
   if (r.flags & EXPLICIT_VEX) out += "{vex} ";
   if (r.flags & EXPLICIT_EVEX) out += "{evex} ";
+  if (r.flags & EXPLICIT_NF) out += "{nf} ";
   if (in.prefixes & ADDR32) out += "addr32 ";
   out += r.name;
   std::string mask;
@@ -750,8 +766,10 @@ static std::string print(const Instruction& in) {
   if (in.n == 1) out += mask + (mask.empty() ? "" : ",");  // a prefetch has no destination that could carry it
   for (int i = 0; i < in.n; i++) {
     const Operand& o = in.op[i];
-    out += i ? ", " : " ";
-    if (o.kind == Operand::REG)
+    out += !i || (i == 1 && r.flags & CONDITIONAL) ? " " : ", ";
+    if (!i && r.flags & CONDITIONAL)
+      out += flags_text(u32(o.imm));
+    else if (o.kind == Operand::REG)
       out += o.cls == RegClass::X87 && r.spec[i].fixed == 0 ? "st" : register_name(o.cls, o.bits, o.reg);
     else if (o.kind == Operand::MEM)
       print_memory(out, r.spec[i], o);
@@ -779,6 +797,7 @@ struct Names {  // open addressing: name -> first form of the table with it, the
     size_t base = row_count(), k = 0;
     for (size_t t = std::size(tables); t-- > 0;) {  // backwards, so that chains run forwards
       base -= tables[t]->n;
+      if (tables[t] == &x86_apx) continue;  // decoded only
       for (size_t i = tables[t]->n; i-- > 0;) {
         const Inst* row = &tables[t]->forms[i];
         if (i + 1 == tables[t]->n || memcmp(row[0].name, row[1].name, sizeof row->name)) k = find(row->name);

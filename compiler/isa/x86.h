@@ -8,7 +8,8 @@
 // clang-format off
 // encoding, in the order of the bytes:
 //   VEX.128-256.66.0F.WIG 58 /r   lengths: 128 256 512, a range of them, LIG, LZ; prefix: NP 66 F3 F2; map; W0 W1 WIG, or Wy: W0
-//                                 with 32-bit and W1 with 64-bit operands; {vex} or {evex} in front is part of the text
+//                                 with 32-bit and W1 with 64-bit operands, Wv: and 66.W0 with 16-bit ones; {vex}, {evex} or {nf}
+//                                 in front is part of the text. APX: ND new destination, NF no flags, SCC by a condition
 //   VEX.(…),EVEX.(…) 58 /r        a VEX form and its EVEX twin; decorations of operands apply to EVEX alone
 //   o16 o32 o64 ov oy dv dq       legacy operand size: 66, none, REX.W; v = 16 32 64, y = 32 64; d*: 64 bits without REX.W
 //   NP 66 F3 F2  0F 0F38 0F3A     legacy mandatory prefixes and maps; 3DNow: opcode after the operands
@@ -23,7 +24,7 @@
 //   mask      KG KE KR KB as G E R B; KP a pair in ModRM.reg        MMX  P Q N as V W U        tile  TG TR TB
 //   others    S C D segment, control, debug in ModRM.reg            x87  F ModRM.rm, st0
 //   memory    M   A without a size   O absolute   X ds:[rsi]   Y es:[rdi]   vm32x/x  vector index, then the size in the text
-//   numbers   I unsigned immediate   Is signed   J pc-relative   1  that number
+//   numbers   I unsigned immediate   Is signed   J pc-relative   1  that number   dfv  flags in VEX.vvvv
 // sizes: bits, or v y (above), z = v up to 32, x = vector length, h f e = its half, quarter, eighth
 // decorations: /b32 broadcast of 32-bit elements   !32 disp8 counts 32-bit units   {k} {kz} masking   {er} {sae} rounding
 //   =cc8 =cc32 =cc7 =cc9: not in the text but a comparison predicate that replaces % in the name
@@ -41,7 +42,7 @@ enum Scheme : u8 { LEGACY, VEX, EVEX, XOP, NOW3D };
 enum Place : u8 { NOWHERE, MODRM_REG, MODRM_RM, VVVV, OPCODE, IS4, IMMEDIATE, ABSOLUTE };
 enum Size : u8 { ANY_SIZE, O16, O32, O64, D16, D64 };
 enum ModRM : u8 { NO_MODRM, SLASH_R, SLASH_DIGIT, FIXED_MODRM, MODRM_PLUS };
-enum Flags : u16 {
+enum Flags : u32 {
   MASK = 1,
   ZERO = 2,
   ROUND = 4,
@@ -55,7 +56,11 @@ enum Flags : u16 {
   AFTER_REX = 1024,
   COMMUTES = 2048,
   DECODE_ONLY = 4096,
-  NEEDS_REX2 = 8192
+  NEEDS_REX2 = 8192,
+  EXPLICIT_NF = 1 << 14,  // {nf} is part of the text
+  NEW_DATA = 1 << 15,     // APX: the destination is VEX.vvvv
+  NO_FLAGS = 1 << 16,     // APX: EVEX.NF
+  CONDITIONAL = 1 << 17   // APX: Inst::condition decides; VEX.vvvv holds flags
 };
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
@@ -74,7 +79,7 @@ struct Inst {
   static constexpr int max_specs = 8;
   char name[22] = {};
   x86::Scheme scheme = x86::LEGACY;
-  u8 map = 0;       // 0 one byte, 1 0F, 2 0F38, 3 0F3A, 5 6 EVEX, 8 9 10 XOP
+  u8 map = 0;       // 0 one byte, 1 0F, 2 0F38, 3 0F3A, 4 5 6 EVEX, 8 9 10 XOP
   u8 prefix = 255;  // legacy: 255 any; 0 NP, 1 66, 2 F3, 3 F2
   u8 opcode = 0;
   x86::ModRM modrm_kind = x86::NO_MODRM;
@@ -85,7 +90,8 @@ struct Inst {
   u8 disp8_bytes = 1;
   u8 latency = 0;
   u8 shown = 0, specs = 0;  // operands in the text, all operands
-  u16 flags = 0;
+  u8 condition = 0;
+  u32 flags = 0;
   i16 effect = -1;
   DType dtype;
   u64 features = 0;
@@ -105,8 +111,11 @@ struct Row {
   template <class F>
   constexpr void expand(F f) const {
     std::string_view e = encoding;
-    u16 explicit_scheme = e.starts_with("{vex} ") ? EXPLICIT_VEX : e.starts_with("{evex} ") ? EXPLICIT_EVEX : 0;
-    if (explicit_scheme) e.remove_prefix(explicit_scheme == EXPLICIT_VEX ? 6 : 7);
+    u32 explicit_scheme = e.starts_with("{vex} ")    ? EXPLICIT_VEX
+                          : e.starts_with("{evex} ") ? EXPLICIT_EVEX
+                          : e.starts_with("{nf} ")   ? EXPLICIT_NF
+                                                     : Flags{};
+    if (explicit_scheme) e.remove_prefix(e.find(' ') + 1);
     std::string_view first = e.substr(0, e.find(' '));
     if (first.starts_with("VEX.") || first.starts_with("EVEX.") || first.starts_with("XOP.")) {
       e.remove_prefix(first.size());
@@ -116,10 +125,10 @@ struct Row {
         first.remove_prefix(std::min(first.size(), one.size() + 1));
         Inst i;
         int low = 255, high = 255, w_low = 255, w_high = 255;
-        bool wy = false;
-        prefixed(i, one, low, high, w_low, wy);
+        char w_size = 0;  // y, v: an operand size by W, and v 16 bits by 66
+        prefixed(i, one, low, high, w_low, w_size);
         w_high = w_low;
-        if (wy) w_low = 0, w_high = 1;
+        if (w_size) w_low = w_size == 'v' ? -1 : 0, w_high = 1;
         i.flags |= explicit_scheme;
         i.features = i.scheme == EVEX                                ? (features ? features : u64(AVX512))
                      : i.scheme == VEX && !(features & ~u64(AVX512)) ? u64(AVX2)
@@ -128,8 +137,9 @@ struct Row {
         for (int w = w_low; w <= w_high; w++)
           for (int l = low; l <= high; l++) {
             Inst form = i;
-            form.w = u8(w), form.length = u8(l);
-            finish(form, e, wy ? (w ? 64 : 32) : 0, l == 255 ? 128 : 128 << l, f);
+            form.w = u8(w < 0 ? 0 : w), form.length = u8(l);
+            if (w < 0) form.prefix = 1;
+            finish(form, e, !w_size ? 0 : w < 0 ? 16 : w ? 64 : 32, l == 255 ? 128 : 128 << l, f);
           }
       }
       return;
@@ -211,7 +221,7 @@ struct Row {
     while (!t.empty() && t[0] >= '0' && t[0] <= '9') v = v * 10 + (t[0] - '0'), t.remove_prefix(1);
     return v;
   }
-  static constexpr void prefixed(Inst& i, std::string_view text, int& low, int& high, int& w, bool& wy) {
+  static constexpr void prefixed(Inst& i, std::string_view text, int& low, int& high, int& w, char& w_size) {
     bool has_map = false;
     i.prefix = 0;
     for (bool first = true; !text.empty(); first = false) {
@@ -257,8 +267,14 @@ struct Row {
         w = 1;
       else if (p == "WIG")
         w = 255;
-      else if (p == "Wy")
-        wy = true;
+      else if (p == "Wy" || p == "Wv")
+        w_size = p[1];
+      else if (p == "ND")
+        i.flags |= NEW_DATA;
+      else if (p == "NF")
+        i.flags |= NO_FLAGS;
+      else if (p == "SCC")
+        i.flags |= CONDITIONAL;
       else
         throw "unknown part of a VEX or EVEX prefix";
     }
@@ -329,6 +345,11 @@ struct Row {
     }
     if (by_condition) {
       for (int c = 0; c < 16; c++) named(i, conditions[c], u8(i.opcode + c), -1, f);
+    } else if (i.flags & CONDITIONAL) {
+      for (int c = 0; c < 16; c++) {
+        i.condition = u8(c);
+        named(i, c == 10 ? "t" : c == 11 ? "f" : conditions[c], i.opcode, -1, f);  // always and never, not parity
+      }
     } else if (predicate_list) {
       std::span<const std::string_view> list = predicate_list == 32  ? std::span<const std::string_view>(predicates)
                                                : predicate_list == 9 ? std::span<const std::string_view>(xop_predicates)
@@ -378,7 +399,7 @@ struct Row {
       s.implicit = true;
       if (t == "f") {
         s.cls = RegClass::FLAGS, s.bits = 64, s.fixed = 0;
-        i.flags |= u16((access & OperandSpec::READ ? READS : 0) | (access & OperandSpec::WRITE ? WRITES : 0));
+        i.flags |= (access & OperandSpec::READ ? READS : Flags{}) | (access & OperandSpec::WRITE ? WRITES : Flags{});
       } else if (!fixed_register(s, t, operand_bits))
         throw "unknown implicit register";
     } else {
@@ -462,6 +483,9 @@ struct Row {
       s.place = MODRM_RM;
       s.vector_index = true;
       i.disp8_bytes = u8(s.mem_bits / 8 < 128 ? s.mem_bits / 8 : 64);
+    } else if (t == "dfv") {
+      t = {};
+      s.imm_bits = 4, s.imm_unsigned = true, s.bits = 0, s.place = VVVV;
     } else {
       char kind = t[0], sub = 0;
       t.remove_prefix(1);
@@ -503,6 +527,7 @@ struct Row {
           if (sub != 'G' && sub != 'B' && sub != 'E' && sub != 'R' && sub != 'P') throw "K and T want G, E, R or B";
           break;
         case 'I':
+          is_signed |= bits == 16 && i.map == 4;  // LLVM shows them so
           s.imm_bits = u8(bits), s.imm_unsigned = !is_signed, s.bits = u16(operand_bits), s.place = IMMEDIATE;
           break;
         case 'J': s.imm_bits = u8(bits), s.pc_relative = true, s.bits = 64, s.place = IMMEDIATE; break;
@@ -511,7 +536,7 @@ struct Row {
       if (memory) {
         if (!bits) throw "memory needs a size";
         s.mem_bits = u16(bits);
-        i.disp8_bytes = u8(bits < 8 ? 1 : bits / 8);
+        i.disp8_bytes = u8(bits < 8 || i.map == 4 ? 1 : bits / 8);
       }
       if (only_memory) s.cls = RegClass::NONE, s.bits = 0;
     }

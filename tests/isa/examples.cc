@@ -163,7 +163,7 @@ std::vector<u8> random_string(Random& random) {
     case 5:  // EVEX
       if (random() % 8 == 0) put_prefixes(s, random, 2);
       s.push_back(0x62);
-      s.push_back(u8((random() & 0xF0) | (random() % 8 ? pick<u8>(random, {1, 2, 3, 5, 6}) : random() % 16)));
+      s.push_back(u8((random() & 0xF0) | (random() % 8 ? pick<u8>(random, {1, 2, 3, 4, 5, 6}) : random() % 16)));
       s.push_back(u8(random() | (random() % 8 ? 4 : 0) | (random() % 2 ? 0x78 : 0)));
       s.push_back(u8(random() & (random() % 2 ? 0x7F : 0xFF) & (random() % 2 ? 0xF8 : 0xFF)));
       if (random() % 2) s.back() |= 8;

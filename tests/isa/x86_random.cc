@@ -48,14 +48,19 @@ struct Case {
   u8 byte(size_t i) const { return at + i < bytes.size() ? bytes[at + i] : 0; }
   bool rex2() const { return byte(0) == 0xD5; }
   bool evex() const { return byte(0) == 0x62; }
-  bool escape(u8 opcode) const { return byte(0) == 0x0F && byte(1) == opcode; }
-  bool rex_w() const { return rex & 8; }
+  bool escape(u8 opcode) const {
+    return byte(0) == 0x0F ? byte(1) == opcode : rex2() && byte(1) & 128 && byte(2) == opcode;
+  }
+  bool rex_w() const { return (rex2() ? byte(1) : rex) & 8; }
+  u8 evex_map() const { return evex() ? byte(1) & 7 : 0; }
   u8 evex_mod() const { return byte(5) >> 6; }
+  bool same_length() const { return llvm.length && llvm.length == ours.length; }
+  bool says(std::string_view mine) const { return ours.text.find(mine) != std::string::npos; }
   bool llvm_alone() const { return llvm.length && !ours.length; }
   bool ours_alone() const { return !llvm.length && ours.length; }
   bool becomes(std::string_view theirs, std::string_view mine) const {  // the only difference in the text
     size_t found = llvm.text.find(theirs);
-    return llvm.length == ours.length && found != std::string::npos &&
+    return same_length() && found != std::string::npos &&
            std::string(llvm.text).replace(found, theirs.size(), mine) == ours.text;
   }
 };
@@ -75,40 +80,72 @@ constexpr Listed listed[] = {
     {"wbinvd is 0F 09 without NP: 66 and F2 in front are ignored (SDM, WBINVD)",
      [](const Case& c) { return c.ours_alone() && c.ours.text.ends_with("wbinvd"); }},
     {"66 or REX.W does not undo 67: the count is ecx (SDM, JECXZ)",
-     [](const Case& c) { return c.byte(0) == 0xE3 && c.becomes("addr32 jrcxz", "jecxz"); }},
+     [](const Case& c) { return c.becomes("addr32 jrcxz", "jecxz"); }},
     {"F2 or F3, then 66: LLVM names 16-bit registers but 32-bit memory",
      [](const Case& c) { return c.repeat && c.has_66 && c.becomes("dword ptr", "word ptr"); }},
     {"F3 0F 7E ignores W (SDM, MOVQ); LLVM prints the MMX move 0F 7E",
+     [](const Case& c) { return c.escape(0x7E) && c.rex_w() && c.repeat && c.same_length() && c.says("movq xmm"); }},
+    {"0F AE and 0F38 F8 with REX.W: LLVM forgets F3, and takes 67 for 66",
      [](const Case& c) {
-       return c.escape(0x7E) && c.rex_w() && c.repeat && c.ours.text.find("movq xmm") != std::string::npos;
+       bool f8 = c.byte(0) == 0x0F && c.byte(1) == 0x38 && c.byte(2) == 0xF8;
+       return c.rex_w() && (f8 ? c.has_67 && c.llvm_alone() : c.escape(0xAE) && c.same_length());
      }},
-    {"0F AE with REX.W: LLVM forgets F3, and takes 67 for 66",
-     [](const Case& c) { return c.escape(0xAE) && c.rex_w() && c.llvm.length == c.ours.length; }},
     {"66 before XOP is #UD (APM volume 3, 1.2.4); LLVM reads 16 bits of the 32-bit immediate",
-     [](const Case& c) { return c.byte(0) == 0x8F && c.has_66 && c.ours.length == c.llvm.length + 2; }},
+     [](const Case& c) {
+       return c.byte(0) == 0x8F && c.has_66 &&
+              (c.ours.length == c.llvm.length + 2 || (c.llvm_alone() && c.llvm.length > 13));
+     }},
     {"66 before VEX is #UD (SDM 2.3.2); LLVM minds it at opcode AE only",
-     [](const Case& c) { return (c.byte(0) & 0xFE) == 0xC4 && c.has_66 && c.ours_alone(); }},
+     [](const Case& c) {
+       bool ae = c.byte(0) == 0xC5 ? c.byte(2) == 0xAE : c.byte(0) == 0xC4 && c.byte(3) == 0xAE;
+       return ae && c.has_66 && c.ours_alone();
+     }},
+    {"66 before EVEX is #UD (SDM 2.7.4); under map 4 LLVM takes it for 16-bit operands",
+     [](const Case& c) {
+       return c.evex_map() == 4 && c.has_66 &&
+              (c.same_length() || c.ours.length == c.llvm.length + 2 || (c.llvm_alone() && c.llvm.length > 13));
+     }},
     {"EVEX P[10] is 1 when ModRM.rm is a register or SIB.index a vector (SDM 2.7.1)",
-     [](const Case& c) { return c.evex() && !(c.byte(2) & 4) && c.llvm_alone(); }},
+     [](const Case& c) {
+       size_t memory = c.llvm.text.find('[');
+       bool gather = memory != std::string::npos && c.llvm.text.find("mm", memory) != std::string::npos;
+       return c.evex() && !(c.byte(2) & 4) && (c.evex_mod() == 3 || gather) && c.llvm_alone();
+     }},
     {"EVEX.B4 does not extend a vector register: LLVM adds 16 to it, and past 31 names anything",
-     [](const Case& c) { return c.evex() && c.byte(1) & 8 && c.evex_mod() == 3 && c.llvm.length == c.ours.length; }},
+     [](const Case& c) {
+       int rm = (c.byte(5) & 7) | (~c.byte(1) >> 5 & 1) << 3 | (~c.byte(1) >> 6 & 1) << 4;
+       return c.evex() && c.byte(1) & 8 && c.evex_mod() == 3 && c.same_length() && c.says(str("mm", rm));
+     }},
     {"SIB.base 101 under mod 00 is no base whatever extends it (SDM table 2-3, APX 3.1.4)",
-     [](const Case& c) { return c.llvm.length && (c.ours.length == c.llvm.length + 4 || c.llvm.length > 11); }},
+     [](const Case& c) {
+       bool b4 = c.evex() ? c.byte(1) & 8 : c.rex2() && c.byte(1) & 16;
+       size_t modrm = c.evex() ? 5 : 3;
+       bool no_base = b4 && (c.byte(modrm) & 0xC7) == 4 && (c.byte(modrm + 1) & 7) == 5;
+       return no_base && c.llvm.length &&
+              (c.ours.length == c.llvm.length + 4 || (c.llvm_alone() && c.llvm.length > 11));
+     }},
     {"0F after REX2 is #UD (APX 3.1.2)",
      [](const Case& c) { return c.rex2() && !(c.byte(1) & 0x80) && c.byte(2) == 0x0F && c.llvm_alone(); }},
     {"90 with REX2.B4 exchanges r16: LLVM minds B3 only",
-     [](const Case& c) { return c.rex2() && c.byte(2) == 0x90 && c.llvm.text.ends_with("nop"); }},
+     [](const Case& c) { return c.rex2() && c.byte(2) == 0x90 && c.same_length() && c.says("r16"); }},
+    {"APX under EVEX: z, L'L and P[17:16] are 0; under NF pp is NP or 66, and 66 takes W0 (APX 3.1.2.3)",
+     [](const Case& c) {
+       bool nf = c.byte(3) & 4, odd_pp = (c.byte(2) & 3) > 1 || (c.byte(2) & 0x83) == 0x81;
+       bool apx = c.evex_map() == 4 || (c.evex_map() == 2 && nf && c.byte(4) >= 0xF0);
+       return apx && (c.byte(3) & 0xE3 || (nf && odd_pp)) && c.llvm_alone();
+     }},
+    {"{nf} imulzu: LLVM has imulzu without NF only (APX, IMUL)",
+     [](const Case& c) { return c.ours_alone() && c.says("{nf} imulzu"); }},
+    {"disp8 of set counts bytes; LLVM scales it by 16 under EVEX",
+     [](const Case& c) { return c.evex_map() == 4 && c.evex_mod() == 1 && c.same_length() && c.says("set"); }},
     {"disp8 of prefetching gathers counts elements (SDM table 2-35); LLVM has 4 and 8 the wrong way round",
      [](const Case& c) {
-       return c.evex() && (c.byte(4) & 0xFE) == 0xC6 && c.evex_mod() == 1 && c.llvm.length == c.ours.length;
+       return c.evex_map() == 2 && c.evex_mod() == 1 && c.same_length() && (c.says("gatherpf") || c.says("scatterpf"));
      }},
     {"disp8 of a broadcast counts elements (SDM table 2-34); LLVM has 1 for vgf2p8affine",
      [](const Case& c) {
-       return c.evex() && (c.byte(4) & 0xFE) == 0xCE && c.byte(3) & 0x10 && c.evex_mod() == 1 &&
-              c.llvm.length == c.ours.length;
+       return c.evex_map() == 3 && c.evex_mod() == 1 && c.same_length() && c.says("vgf2p8affine") && c.says("{1to");
      }},
-    {"APX: no rows for EVEX map 4 and what it promotes from other maps",
-     [](const Case& c) { return c.evex() && c.llvm_alone(); }},
 };
 
 struct Tally {

@@ -82,6 +82,7 @@ struct Level {
 struct Machine {
   std::string_view name;
   bool lane_masks;            // accesses of any element width take a mask of lanes
+  int issue_width;            // instructions a cycle
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
   const Level& level(std::string_view name) const;
@@ -174,6 +175,40 @@ struct MachineCode {
   int prologue = 0;                        // lines that take the arguments; constants follow them
 };
 MachineCode select_x86(const Linear&, const Target&);
+
+// ---- order.cc: between labels, by latency, shared by all ISAs
+// ----------------------------------------------------------------------------
+inline bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
+
+// Calls f(register field, class, bits, read, written) for every register that a line touches.
+template <class F>
+void each_register(CodeLine& line, F f) {
+  if (!line.inst.row) return;
+  bool merges = line.inst.predicate != isa::no_register && !line.inst.zeroing;
+  size_t k = 0;
+  u32 fixed;
+  for (const isa::OperandSpec& s : isa::operands_of(*line.inst.row)) {
+    if (s.implicit) {
+      if (s.cls == isa::RegClass::SCALAR || s.cls == isa::RegClass::VECTOR) {
+        fixed = u32(s.fixed);
+        f(fixed, s.cls, s.access & isa::OperandSpec::READ, s.access & isa::OperandSpec::WRITE);
+      }
+      continue;
+    }
+    isa::Operand& o = line.inst.op[k++];
+    if (o.kind == isa::Operand::REG) {
+      f(o.reg, o.cls, bool(s.access & isa::OperandSpec::READ) || (merges && k == 1),
+        bool(s.access & isa::OperandSpec::WRITE));
+    } else if (o.kind == isa::Operand::MEM) {
+      if (o.reg != isa::no_register) f(o.reg, isa::RegClass::SCALAR, true, false);
+      if (o.index != isa::no_register)
+        f(o.index, o.vector_index ? isa::RegClass::VECTOR : isa::RegClass::SCALAR, true, false);
+    }
+  }
+  if (line.inst.predicate != isa::no_register) f(line.inst.predicate, isa::RegClass::PREDICATE, true, false);
+}
+struct RegisterFile;
+void order_by_latency(MachineCode&, const RegisterFile&, int width);  // width: instructions issued in a cycle
 
 // ---- regalloc.cc: linear scan, shared by all ISAs
 // -----------------------------------------------------------------------

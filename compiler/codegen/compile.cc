@@ -177,6 +177,7 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   Linear linear = linearise(sink);
 #ifdef CONFIG_ISA_X86
   MachineCode code = select_x86(linear, target);
+  order_by_latency(code, register_file_x86(target), machine_of(target).issue_width);
   allocate_registers(code, register_file_x86(target), spill_code_x86, target);
   program.local_bytes = code.local_bytes;
   emit_x86(code, program);

@@ -8,10 +8,10 @@ namespace {
 struct MachineRow {
   std::string_view name;
   bool lane_masks;
-  int lane_bits;
+  int issue_width, lane_bits;
 };
 constexpr MachineRow machine_rows[] = {
-#define MACHINE(name, masks, lane_bits) {#name, masks, lane_bits},
+#define MACHINE(name, masks, width, lane_bits) {#name, masks, width, lane_bits},
 #define LEVEL(...)
 #include "compiler/codegen/machine.def"
 #undef MACHINE
@@ -54,7 +54,7 @@ i64 Machine::innermost_memory() const {
 Machine machine_of(const Target& target) {
   Machine m{};
   for (const MachineRow& r : machine_rows)
-    if (r.name == target.arch) m = {r.name, r.lane_masks, r.lane_bits, {}};
+    if (r.name == target.arch) m = {r.name, r.lane_masks, r.issue_width, r.lane_bits, {}};
   check(!m.name.empty(), "no machine tree for ", target.arch);
   for (const LevelRow& r : level_rows) {
     if (r.machine != target.arch) continue;

@@ -29,35 +29,6 @@ struct Busy {
   int start, end;
 };
 
-bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
-
-// Calls f(register field, class, bits, read, written) for every register that a line touches. RegClass and bits
-// describe virtual ones.
-template <class F>
-void each_register(CodeLine& line, F f) {
-  if (!line.inst.row) return;
-  bool merges = line.inst.predicate != isa::no_register && !line.inst.zeroing;
-  size_t k = 0;
-  u32 fixed;
-  for (const OperandSpec& s : isa::operands_of(*line.inst.row)) {
-    if (s.implicit) {
-      if (s.cls == RegClass::SCALAR || s.cls == RegClass::VECTOR) {
-        fixed = u32(s.fixed);
-        f(fixed, s.cls, s.access & OperandSpec::READ, s.access & OperandSpec::WRITE);
-      }
-      continue;
-    }
-    Operand& o = line.inst.op[k++];
-    if (o.kind == Operand::REG) {
-      f(o.reg, o.cls, bool(s.access & OperandSpec::READ) || (merges && k == 1), bool(s.access & OperandSpec::WRITE));
-    } else if (o.kind == Operand::MEM) {
-      if (o.reg != isa::no_register) f(o.reg, RegClass::SCALAR, true, false);
-      if (o.index != isa::no_register) f(o.index, o.vector_index ? RegClass::VECTOR : RegClass::SCALAR, true, false);
-    }
-  }
-  if (line.inst.predicate != isa::no_register) f(line.inst.predicate, RegClass::PREDICATE, true, false);
-}
-
 class Allocator {
  public:
   Allocator(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target)

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+// The order of instructions between two labels, by latency, for any ISA: before registers are allocated.
+//
+// A block's dependences are those of registers (their rewriting too), flags and memory; its critical path is what the
+// rows' latencies add up to. List scheduling issues, cycle by cycle, the ready instruction with the longest path to the
+// end of the block. Values that live in the block alone are counted on the way: when they fill the registers that the
+// block leaves free, only what ends as many values as it starts is issued. An order that needs more registers at once
+// than the one it replaces, and more than there are, is dropped.
+#include <algorithm>
+#include <queue>
+#include "compiler/codegen/codegen.h"
+
+namespace ingot {
+namespace {
+
+using isa::Operand;
+using isa::RegClass;
+
+constexpr int load_latency = 5;  // cycles of an L1 hit, on top of the row's own
+constexpr size_t shortest = 4;   // lines worth ordering
+constexpr int groups = 3;        // of registers: scalar, vector, predicate
+
+class Orderer {
+ public:
+  Orderer(MachineCode& code, const RegisterFile& file, int width)
+      : code_(code), width_(width), values_(code.registers.size()) {
+    const std::vector<u32>* lists[groups] = {&file.scalar, &file.vector, &file.predicate};
+    for (int g = 0; g < groups; g++) available_[g] = int(lists[g]->size());
+  }
+  void run() {
+    measure();
+    size_t begin = size_t(code_.prologue);
+    for (size_t i = begin; i <= code_.lines.size(); i++) {
+      if (i < code_.lines.size() && !ends_block(code_.lines[i])) continue;
+      size_t end = i;
+      if (i < code_.lines.size() && code_.lines[i].kind == CodeLine::JUMP &&
+          isa::reads_flags(*code_.lines[i].inst.row)) {  // the comparison stays with its branch
+        while (end > begin && !isa::writes_flags(*code_.lines[end - 1].inst.row)) end--;
+        if (end > begin) end--;
+      }
+      if (end >= begin + shortest) order(begin, end);
+      begin = i + 1;
+    }
+  }
+
+ private:
+  struct Value {  // a virtual register
+    int references = 0, first = -1, last = -1;
+    // In the block that is ordered:
+    int here = 0, left = 0, writer = -1;
+    std::vector<int> readers;
+    bool starts_here = false;
+  };
+  struct Node {
+    std::vector<int> next;           // that wait for it
+    std::vector<u32> reads, writes;  // positions in values_
+    int waits = 0, latency = 1, path = 0, ready = 0;
+  };
+
+  // What other lines must not cross: labels, branches, and instructions that name registers themselves.
+  static bool ends_block(CodeLine& line) {
+    if ((line.kind != CodeLine::INST && line.kind != CodeLine::MOVE) || !line.inst.row) return true;
+    bool named = false;
+    each_register(line, [&](u32& r, RegClass, bool, bool) { named |= !is_virtual(r); });
+    return named;
+  }
+  int group(u32 v) const {
+    RegClass c = code_.registers[v].cls;
+    return c == RegClass::SCALAR ? 0 : c == RegClass::VECTOR ? 1 : 2;
+  }
+  bool local(u32 v) const { return values_[v].starts_here && values_[v].here == values_[v].references; }
+
+  void measure() {
+    std::vector<std::pair<int, int>> loops;  // inner before outer
+    std::vector<int> open;
+    for (size_t i = 0; i < code_.lines.size(); i++) {
+      CodeLine& line = code_.lines[i];
+      if (line.kind == CodeLine::LOOP) open.push_back(int(i));
+      if (line.kind == CodeLine::END) loops.push_back({open.back(), int(i)}), open.pop_back();
+      each_register(line, [&](u32& r, RegClass, bool, bool) {
+        if (!is_virtual(r)) return;
+        Value& v = values_[r - isa::first_virtual];
+        v.references++, v.last = int(i);
+        if (v.first < 0) v.first = int(i);
+      });
+    }
+    for (auto [start, end] : loops)
+      for (Value& v : values_)
+        if (v.first >= 0 && v.first < start && v.last > start && v.last < end) v.last = end;
+  }
+
+  void order(size_t begin, size_t end) {
+    std::vector<Node> nodes(end - begin);
+    auto edge = [&](int from, int to) {
+      if (from >= 0 && from != to) nodes[size_t(from)].next.push_back(to), nodes[size_t(to)].waits++;
+    };
+    // Flags: a writer that nobody reads only keeps out of the way of those that somebody does.
+    std::vector<bool> live(nodes.size());
+    for (size_t i = nodes.size(), needed = 0; i-- > 0;) {
+      const isa::Inst& row = *code_.lines[begin + i].inst.row;
+      if (isa::writes_flags(row)) live[i] = std::exchange(needed, 0);
+      if (isa::reads_flags(row)) needed = 1;
+    }
+    int flags = -1, store = -1;
+    std::vector<int> flag_readers, dead, loads;
+    std::vector<u32> touched;
+    for (int i = 0; i < int(nodes.size()); i++) {
+      CodeLine& line = code_.lines[begin + size_t(i)];
+      const isa::Inst& row = *line.inst.row;
+      Node& node = nodes[size_t(i)];
+      each_register(line, [&](u32& r, RegClass, bool read, bool written) {
+        u32 v = r - isa::first_virtual;
+        if (!values_[v].here++) {
+          values_[v].starts_here = !read && code_.registers[v].constant < 0;
+          touched.push_back(v);
+        }
+        if (read) node.reads.push_back(v), edge(values_[v].writer, i);
+        if (written) node.writes.push_back(v);
+      });
+      for (u32 v : node.reads) values_[v].readers.push_back(i);
+      for (u32 v : node.writes) {
+        edge(values_[v].writer, i);
+        for (int reader : values_[v].readers) edge(reader, i);
+        values_[v].writer = i, values_[v].readers.clear();
+      }
+      bool reads = false, writes = false;
+      size_t k = 0;
+      for (const isa::OperandSpec& s : isa::operands_of(row)) {
+        if (s.implicit) continue;
+        const Operand& o = line.inst.op[k++];
+        if (o.kind != Operand::MEM || o.cls == RegClass::POINTER || o.bits == 1) continue;  // literals, lea
+        reads |= s.access & isa::OperandSpec::READ, writes |= s.access & isa::OperandSpec::WRITE;
+      }
+      node.latency = line.kind == CodeLine::MOVE ? 0 : std::max(1, isa::latency_of(row)) + (reads ? load_latency : 0);
+      if (reads || writes) edge(store, i);
+      if (reads) loads.push_back(i);
+      if (writes) {
+        for (int load : loads) edge(load, i);
+        loads.clear();
+        store = i;
+      }
+      if (isa::reads_flags(row)) edge(flags, i), flag_readers.push_back(i);
+      if (!isa::writes_flags(row)) continue;
+      for (int reader : flag_readers) edge(reader, i);
+      if (!live[size_t(i)]) {
+        dead.push_back(i);
+        continue;
+      }
+      for (int d : dead) edge(d, i);
+      dead.clear(), flag_readers.clear();
+      flags = i;
+    }
+    schedule(begin, nodes);
+    for (u32 v : touched) values_[v].here = 0, values_[v].writer = -1, values_[v].readers.clear();
+  }
+
+  void schedule(size_t begin, std::vector<Node>& nodes) {
+    const int n = int(nodes.size());
+    for (int i = n; i-- > 0;) {
+      Node& node = nodes[size_t(i)];
+      node.path = node.latency;
+      for (int to : node.next) node.path = std::max(node.path, node.latency + nodes[size_t(to)].path);
+    }
+    int room[groups];  // for values of this block alone
+    std::copy(available_, available_ + groups, room);
+    for (u32 v = 0; v < values_.size(); v++)
+      if (!local(v) && (code_.registers[v].constant >= 0 ||
+                        (values_[v].first >= 0 && values_[v].first < int(begin) + n && values_[v].last >= int(begin))))
+        room[group(v)]--;
+    std::vector<int> came(static_cast<size_t>(n)), chosen;
+    for (int i = 0; i < n; i++) came[size_t(i)] = i;
+
+    using Entry = std::pair<int, int>;
+    std::priority_queue<Entry> ready;  // longest path first, then the order they came in
+    std::priority_queue<Entry, std::vector<Entry>, std::greater<>> waiting;  // by cycle
+    for (int i = 0; i < n; i++)
+      if (!nodes[size_t(i)].waits) ready.push({nodes[size_t(i)].path, -i});
+    int cycle = 0, issued = 0;
+    begin_counting(nodes);
+    std::vector<Entry> aside;
+    while (int(chosen.size()) < n) {
+      for (; !waiting.empty() && waiting.top().first <= cycle; waiting.pop())
+        ready.push({nodes[size_t(waiting.top().second)].path, -waiting.top().second});
+      if (ready.empty() || issued == width_) {
+        cycle = ready.empty() ? std::max(cycle + 1, waiting.top().first) : cycle + 1;
+        issued = 0;
+        continue;
+      }
+      int next = -1;
+      for (aside.clear(); next < 0 && !ready.empty() && aside.size() < 16; ready.pop())
+        if (fits(nodes[size_t(-ready.top().second)], room))
+          next = -ready.top().second;
+        else
+          aside.push_back(ready.top());
+      if (next < 0) {  // none fits: the one that came first
+        auto first = std::ranges::max_element(aside, {}, &Entry::second);
+        next = -first->second;
+        aside.erase(first);
+      }
+      for (const Entry& e : aside) ready.push(e);
+      Node& node = nodes[size_t(next)];
+      take(node);
+      chosen.push_back(next);
+      issued++;
+      for (int to : node.next) {
+        Node& t = nodes[size_t(to)];
+        t.ready = std::max(t.ready, cycle + node.latency);
+        if (!--t.waits) t.ready <= cycle ? ready.push({t.path, -to}) : waiting.push({t.ready, to});
+      }
+    }
+    int after[groups];
+    std::copy(peak_, peak_ + groups, after);
+    begin_counting(nodes);
+    for (int i : came) take(nodes[size_t(i)]);
+    for (int g = 0; g < groups; g++)
+      if (after[g] > std::max(peak_[g], room[g])) return;
+    std::vector<CodeLine> lines;
+    lines.reserve(size_t(n));
+    for (int i : chosen) lines.push_back(code_.lines[begin + size_t(i)]);
+    std::ranges::move(lines, code_.lines.begin() + i64(begin));
+  }
+
+  // ---- values of this block alone that are alive
+  void begin_counting(const std::vector<Node>& nodes) {
+    std::fill(live_, live_ + groups, 0), std::fill(peak_, peak_ + groups, 0);
+    for (const Node& node : nodes)
+      for (auto* list : {&node.reads, &node.writes})
+        for (u32 v : *list) values_[v].left = values_[v].here;
+  }
+  // By how much a line changes what is alive, before it writes (ends) and after (starts).
+  bool fits(const Node& node, const int* room) const {
+    int change[groups] = {};
+    for (u32 v : node.writes)
+      if (local(v) && values_[v].left == values_[v].here) change[group(v)]++;
+    for (u32 v : node.reads)
+      if (local(v) && values_[v].left == 1) change[group(v)]--;
+    for (int g = 0; g < groups; g++)
+      if (change[g] > 0 && live_[g] + change[g] > room[g]) return false;
+    return true;
+  }
+  void take(const Node& node) {
+    for (u32 v : node.writes)
+      if (local(v) && values_[v].left == values_[v].here) peak_[group(v)] = std::max(peak_[group(v)], ++live_[group(v)]);
+    for (auto* list : {&node.reads, &node.writes})
+      for (u32 v : *list)
+        if (local(v) && !--values_[v].left) live_[group(v)]--;
+  }
+
+  MachineCode& code_;
+  int width_;
+  int available_[groups], live_[groups], peak_[groups];
+  std::vector<Value> values_;
+};
+
+}  // namespace
+
+void order_by_latency(MachineCode& code, const RegisterFile& file, int width) { Orderer(code, file, width).run(); }
+
+}  // namespace ingot

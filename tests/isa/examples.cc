@@ -160,10 +160,17 @@ std::vector<u8> random_string(Random& random) {
             s.push_back(u8(random() % 8 << 5 | ((s.back() == 0xC4 ? 1 : 8) + random() % 3)));
       s.push_back(u8(random() | (random() % 2 ? 0x78 : 0)));
       break;
-    case 5:  // EVEX
+    case 5:  // EVEX; one in four as APX would have it
       if (random() % 8 == 0) put_prefixes(s, random, 2);
       s.push_back(0x62);
-      s.push_back(u8((random() & 0xF0) | (random() % 8 ? pick<u8>(random, {1, 2, 3, 4, 5, 6}) : random() % 16)));
+      if (random() % 4 == 0) {
+        s.push_back(u8((random() & 0xF0) | 4 | (random() % 2 ? 8 : 0)));
+        s.push_back(u8((random() & 0xFC) | 4 | (random() % 8 ? random() % 2 : random() % 4)));
+        s.push_back(u8(random() & (random() % 8 ? 0x1C : 0xFF)));
+        if (random() % 2) s.back() |= 8, s[s.size() - 2] |= 0x78;
+        break;
+      }
+      s.push_back(u8((random() & 0xF0) | (random() % 8 ? pick<u8>(random, {1, 2, 3, 5, 6}) : random() % 16)));
       s.push_back(u8(random() | (random() % 8 ? 4 : 0) | (random() % 2 ? 0x78 : 0)));
       s.push_back(u8(random() & (random() % 2 ? 0x7F : 0xFF) & (random() % 2 ? 0xF8 : 0xFF)));
       if (random() % 2) s.back() |= 8;

@@ -26,7 +26,7 @@ std::vector<Disassembled> llvm_disassemble(const std::vector<std::vector<u8>>& s
 std::string hex_text(std::span<const u8> bytes);
 std::vector<u8> hex_bytes(std::string_view text);
 bool has_pc_relative(const Inst& row);
-std::vector<u8> random_string(Random& random);  // 15 bytes; half of them start like an instruction of a wide format
+std::vector<u8> random_string(Random& random);  // 15 bytes: uniform, heaps of prefixes, wide formats, changed encodings
 constexpr const char* golden_folder = "tests/isa/golden/";
 
 }  // namespace ingot::isa

@@ -9,22 +9,34 @@
 
 namespace ingot::isa {
 
-Isa x86_isa();
+Isa x86_isa(), rdna_gfx1100();
 std::span<const Isa> isas() {
+  static const std::vector<Isa> list = {
 #ifdef CONFIG_ISA_X86
-  static const Isa list[] = {x86_isa()};
+      x86_isa(),
+#endif
+#ifdef CONFIG_ISA_RDNA
+      rdna_gfx1100(),
+#endif
+  };
   return list;
-#else
-  return {};
-#endif
 }
-#ifndef CONFIG_ISA_X86
-std::span<const OperandSpec> operands_of(const Inst&) { return {}; }  // no instruction set, no rows
-std::vector<const Inst*> rows_named(const Isa&, std::string_view) { return {}; }
+std::span<const Effect> x86_effects(const Inst&), rdna_effects(const Inst&);
+std::span<const Effect> effects_of(const Inst& r) {
+  if (r.effect < 0) return {};
+  switch (r.family) {
+#ifdef CONFIG_ISA_X86
+    case Inst::X86: return x86_effects(r);
 #endif
-const Isa* find_isa(std::string_view name) {
+#ifdef CONFIG_ISA_RDNA
+    case Inst::RDNA: return rdna_effects(r);
+#endif
+    default: return {};
+  }
+}
+const Isa* find_isa(std::string_view name, std::string_view arch) {
   for (const Isa& isa : isas())
-    if (isa.name == name) return &isa;
+    if (isa.name == name && (arch.empty() || isa.arch == arch)) return &isa;
   return nullptr;
 }
 
@@ -53,11 +65,13 @@ std::string disassemble(const Isa& isa, std::span<const u8> code, bool with_enco
     std::string address = hex(at, int(digits)).substr(2), line;
     if (n) {
       for (u8 k = 0; k < i.n; k++)  // show where it goes, not how far
-        if (i.op[k].kind == Operand::IMM && operands_of(*i.row)[k].pc_relative) i.op[k].imm += i64(at + n);
+        if (i.op[k].kind == Operand::IMM && k < i.row->shown && i.row->spec[k].pc_relative)
+          i.op[k].imm = i.op[k].imm * i64(isa.unit) + i64(at + n);
       line = isa.print(i);
     } else {
-      n = 1;
-      line = str(".byte ", hex(code[at], 2));
+      n = std::min(isa.unit, code.size() - at);
+      line = ".byte ";
+      for (size_t k = 0; k < n; k++) line += str(k ? ", " : "", hex(code[at + k], 2));
     }
     out += address + ":";
     if (with_encoding) {
@@ -126,7 +140,7 @@ std::vector<u8> assemble(const Isa& isa, std::string_view text) {
       }
       return;
     }
-    std::string one = l.label.empty() ? l.text : str(l.text, " ", distance);
+    std::string one = l.label.empty() ? l.text : str(l.text, " ", distance / i64(isa.unit));
     if (!isa.parse(one, i, error)) throw Error("line ", l.number, ": ", error);
     check(isa.encode(i, out), one);
   };

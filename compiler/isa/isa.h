@@ -21,7 +21,8 @@ enum class RegClass : u8 {  // x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest i
   SEGMENT,
   CONTROL,
   DEBUG,
-  TILE
+  TILE,
+  MEMORY
 };
 inline constexpr u32 first_virtual = 256;  // register numbers from here on are virtual
 inline constexpr u32 no_register = ~u32(0);
@@ -38,6 +39,7 @@ struct Operand {  // an actual operand
   u8 broadcast = 0;      // MEM: 0, or the number of copies {1toN}; bits is then one copy's
   u8 segment = 0;        // MEM, x86: 1 + number of an overriding segment register (es cs ss ds fs gs)
   u8 address_bits = 64;  // MEM, x86: width of base and index
+  u8 modifiers = 0;      // the ISA's, on a value that is read or on the write (rdna.h: neg, abs, halves)
   i64 imm = 0;           // IMM: value; MEM: displacement
   bool operator==(const Operand&) const = default;
 };
@@ -45,7 +47,7 @@ Operand reg(RegClass cls, int bits, u32 number);
 Operand imm(i64 value);
 Operand mem(int bits, u32 base, i64 displacement = 0, u32 index = no_register, int scale = 1);
 
-inline constexpr int max_operands = 5;
+inline constexpr int max_operands = 8;
 struct OperandSpec {  // what a row accepts at one position, in the order of the text
   enum Access : u8 { READ = 1, WRITE = 2, READ_WRITE = 3 };
   RegClass cls = RegClass::NONE;  // register class accepted; NONE: no register form
@@ -60,6 +62,9 @@ struct OperandSpec {  // what a row accepts at one position, in the order of the
   bool implicit = false;      // takes part in uses and definitions but not in the text or the encoding
   Access access = READ;
   u8 place = 0;  // per-ISA: which encoding field carries it
+  Scalar type =
+      Scalar::VOID;  // as what the meaning reads or writes it, as many lanes as fit in `bits`; VOID: as dtype_of
+  RegClass also = RegClass::NONE;  // a second class accepted: scalar registers where vectors are
 };
 
 struct Effect {  // operand `target` = value; hole i of the pattern is operand i of the text
@@ -75,45 +80,72 @@ struct Hole : Pat {
 inline constexpr Hole o0{0}, o1{1}, o2{2}, o3{3};
 }  // namespace operands
 
-struct Inst;  // one row; its layout is the ISA's engine's business (isa.cc)
+struct Inst {  // one row, as codegen sees it; each ISA derives its own with what its encoding needs
+  static constexpr int max_specs = 8;
+  char name[38] = {};
+  enum Family : u8 { X86, RDNA } family = X86;
+  bool predicable = false, reads_flags = false, writes_flags = false;
+  u8 latency = 0;           // class in cycles, for scheduling
+  u8 shown = 0, specs = 0;  // operands in the text, all operands
+  u8 effects = 0;           // how many assignments its meaning has
+  i16 effect = -1;          // the first, an index into the meanings of its table; -1: no pattern meaning
+  DType dtype;              // of the result: of one element of the pattern, lanes = how many
+  u64 features = 0;         // bits the target must have
+  OperandSpec spec[max_specs] = {};
+};
 
 struct Instruction {  // a row with operands
   const Inst* row = nullptr;
   Operand op[max_operands];
   u8 n = 0;
-  u32 predicate = no_register;  // EVEX {k1}; no_register: none
-  bool zeroing = false;         // {z}
-  u8 rounding = 0;              // 0 none; EVEX: 1 {rn-sae} 2 {rd-sae} 3 {ru-sae} 4 {rz-sae} 5 {sae}
-  u16 prefixes = 0;             // x86: bytes in front that no row asks for (lock, rep, …), as bits known to x86.cc
+  u32 predicate = no_register;   // EVEX {k1}; no_register: none
+  bool zeroing = false;          // {z}
+  u8 rounding = 0;               // 0 none; EVEX: 1 {rn-sae} 2 {rd-sae} 3 {ru-sae} 4 {rz-sae} 5 {sae}
+  u16 prefixes = 0;              // x86: bytes in front that no row asks for (lock, rep, …), as bits known to x86.cc
+  const Inst* second = nullptr;  // RDNA: the row issued beside this one (VOPD); its operands follow this one's
+  u64 modifiers = 0;             // RDNA: encoding and modifiers of the whole instruction, a rdna::Modifiers
 };
 
 // Every row, described the same way for codegen.
-std::string_view name_of(const Inst&);
-std::span<const OperandSpec> operands_of(const Inst&);  // text order, implicit ones last
-const Effect* effect_of(const Inst&);                   // nullptr: no pattern meaning
-DType dtype_of(const Inst&);                            // of one element of the pattern's result; lanes = how many
-u64 features_of(const Inst&);                           // bits the target must have
-int latency_of(const Inst&);                            // class in cycles, for scheduling
-bool predicable(const Inst&);                           // accepts {k}
-bool reads_flags(const Inst&), writes_flags(const Inst&);
+inline std::string_view name_of(const Inst& r) { return r.name; }
+inline std::span<const OperandSpec> operands_of(const Inst& r) {
+  return {r.spec, r.specs};
+}  // text order, then implicit
+std::span<const Effect> effects_of(const Inst&);  // empty: no pattern meaning
+inline const Effect* effect_of(const Inst& r) { return r.effect < 0 ? nullptr : effects_of(r).data(); }
+inline DType dtype_of(const Inst& r) { return r.dtype; }
+inline u64 features_of(const Inst& r) { return r.features; }
+inline int latency_of(const Inst& r) { return r.latency; }
+inline bool predicable(const Inst& r) { return r.predicable; }  // accepts {k}
+inline bool reads_flags(const Inst& r) { return r.reads_flags; }
+inline bool writes_flags(const Inst& r) { return r.writes_flags; }
 
 struct Isa {
   std::string_view name;  // "x86"
   std::string_view doc;
-  size_t rows;
-  const Inst& (*row)(size_t i);
-  bool (*encode)(const Instruction&, std::vector<u8>& out);  // false: an operand the row cannot carry
+  size_t rows = 0;
+  const Inst& (*row)(size_t i) = nullptr;
+  bool (*encode)(const Instruction&, std::vector<u8>& out) = nullptr;  // false: an operand the row cannot carry
   // Decodes the first instruction of `bytes`; 0 when it is not one we know, else its length. A pc-relative operand
   // holds the distance from the end of the instruction, in print and parse too; disassemble() shows and assemble()
   // takes targets.
-  size_t (*decode)(std::span<const u8> bytes, Instruction& out);
-  std::string (*print)(const Instruction&);  // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
-  bool (*parse)(std::string_view line, Instruction& out, std::string& error);  // chooses the shortest encoding
+  size_t (*decode)(std::span<const u8> bytes, Instruction& out) = nullptr;
+  std::string (*print)(const Instruction&) = nullptr;  // llvm-mc's Intel syntax for x86: "vaddps zmm1, zmm2, zmm3"
+  bool (*parse)(std::string_view line, Instruction& out,
+                std::string& error) = nullptr;  // chooses the shortest encoding
+  std::vector<const Inst*> (*rows_named)(std::string_view name) = nullptr;
+  const Inst* (*find_row)(std::string_view name, std::span<const Operand> operands, u64 features) = nullptr;
+  std::string_view arch = "";  // where an ISA has several: gfx1100
+  size_t unit = 1;  // bytes that disassemble() skips where nothing decodes, and the unit of pc-relative operands
 };
 std::span<const Isa> isas();
-const Isa* find_isa(std::string_view name);
-std::vector<const Inst*> rows_named(const Isa&, std::string_view name);  // in the order of the table
-const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features);
+const Isa* find_isa(std::string_view name, std::string_view arch = "");  // without arch the first of that name
+inline std::vector<const Inst*> rows_named(const Isa& isa, std::string_view name) {  // in the order of the table
+  return isa.rows_named(name);
+}
+inline const Inst* find_row(const Isa& isa, std::string_view name, std::span<const Operand> operands, u64 features) {
+  return isa.find_row(name, operands, features);
+}
 std::string disassemble(const Isa&, std::span<const u8> code, bool with_encoding);  // one line per instruction
 std::vector<u8> assemble(const Isa&,
                          std::string_view text);  // lines, `label:` and comments after # or ;  Error with line

@@ -28,31 +28,22 @@ static size_t row_count() {
   for (const TableView* t : tables) n += t->n;
   return n;
 }
-static const Inst& row_at(size_t i) {
+static const Form& form_at(size_t i) {
   for (const TableView* t : tables) {
     if (i < t->n) return t->forms[i];
     i -= t->n;
   }
   unreachable();
 }
+static const Inst& row_at(size_t i) { return form_at(i); }
 
-std::string_view name_of(const Inst& r) { return r.name; }
-std::span<const OperandSpec> operands_of(const Inst& r) { return {r.spec, r.specs}; }
-const Effect* effect_of(const Inst& r) {
-  if (r.effect < 0) return nullptr;
+std::span<const Effect> x86_effects(const Inst& r) {
   for (const TableView* t : tables)
-    if (!std::less<>()(&r, t->forms) && std::less<>()(&r, t->forms + t->n)) return &t->meanings[r.effect];
-  return nullptr;
+    if (!std::less<>()(&r, static_cast<const Inst*>(t->forms)) &&
+        std::less<>()(&r, static_cast<const Inst*>(t->forms + t->n)))
+      return {t->meanings + r.effect, r.effects};
+  unreachable();
 }
-DType dtype_of(const Inst& r) {  // packed rows fill their register; scalar ones ignore the length
-  bool packed = r.scheme != LEGACY && r.length != 255 && r.spec[0].cls == RegClass::VECTOR && r.dtype.bits();
-  return packed ? r.dtype.with_lanes(r.spec[0].bits / r.dtype.bits()) : r.dtype;
-}
-u64 features_of(const Inst& r) { return r.features; }
-int latency_of(const Inst& r) { return r.latency; }
-bool predicable(const Inst& r) { return r.flags & MASK; }
-bool reads_flags(const Inst& r) { return r.flags & READS; }
-bool writes_flags(const Inst& r) { return r.flags & WRITES; }
 
 // ---- names --------------------------------------------------------------------------------------------------------
 enum Prefixes : u16 { LOCK = 1, REP = 2, REPNE = 4, ADDR32 = 8 };  // Instruction::prefixes
@@ -99,8 +90,8 @@ static std::string_view size_name(int bits) {
 }
 
 // ---- does an operand fit? -----------------------------------------------------------------------------------------
-static bool extended_registers(const Inst& r) { return r.scheme == EVEX; }
-static bool moves_tile(const Inst& r) {  // its memory takes a SIB byte always
+static bool extended_registers(const Form& r) { return r.scheme == EVEX; }
+static bool moves_tile(const Form& r) {  // its memory takes a SIB byte always
   return r.spec[0].cls == RegClass::TILE || (r.shown > 1 && r.spec[1].cls == RegClass::TILE);
 }
 static bool fits_immediate(const OperandSpec& s, i64 v) {
@@ -114,7 +105,7 @@ static bool fits_immediate(const OperandSpec& s, i64 v) {
   // sign-extended to the operation's width: the same value, written unsigned
   return s.bits && s.bits < 64 && v >= (i64(1) << s.bits) - half && v < i64(1) << s.bits;
 }
-static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool allow_virtual) {
+static bool fits(const Form& r, const OperandSpec& s, const Operand& o, bool allow_virtual) {
   switch (o.kind) {
     case Operand::REG: {
       if (s.cls == RegClass::NONE || s.cls != o.cls || s.imm_bits) return false;
@@ -164,7 +155,7 @@ static bool fits(const Inst& r, const OperandSpec& s, const Operand& o, bool all
     default: return false;
   }
 }
-static bool fits(const Inst& r, std::span<const Operand> operands, bool allow_virtual) {
+static bool fits(const Form& r, std::span<const Operand> operands, bool allow_virtual) {
   if (operands.size() != r.shown) return false;
   for (size_t i = 0; i < operands.size(); i++)
     if (!fits(r, r.spec[i], operands[i], allow_virtual)) return false;
@@ -204,7 +195,7 @@ static void put_memory(Bytes& out, const Operand& m, int reg_field, int disp8_by
 }
 
 static bool encode(const Instruction& in, Bytes& out) {
-  const Inst& r = *in.row;
+  const Form& r = static_cast<const Form&>(*in.row);
   if (!fits(r, std::span(in.op, in.n), false)) return false;
   if (in.predicate != no_register && (!(r.flags & MASK) || in.predicate > 7 || (in.predicate == 0 && !in.zeroing)))
     return false;
@@ -341,7 +332,7 @@ struct Index {  // forms by scheme, map and opcode
   Index() : begin((5 << 12) + 1), form() {
     auto each = [](auto f) {
       for (size_t i = 0; i < row_count(); i++) {
-        const Inst& r = row_at(i);
+        const Form& r = form_at(i);
         if (r.flags & ASM_ONLY) continue;
         bool in_opcode = false;
         for (const OperandSpec& s : operands_of(r)) in_opcode |= s.place == OPCODE;
@@ -384,10 +375,10 @@ struct Cursor {
 struct Head {  // everything in front of the operands
   Scheme scheme = LEGACY;
   int map = 0, opcode = 0, length = 0;
-  int prefix = 0;  // VEX, XOP, EVEX: as Inst::prefix
+  int prefix = 0;  // VEX, XOP, EVEX: as Form::prefix
   u8 modrm = 0;
   bool has_modrm = false, memory = false;  // there is a byte that could be ModRM; if it is, it means memory
-  // Prefix bytes: whether they are there and, for 66 F2 F3 (1 3 2 as in Inst::prefix), what they do. `mandatory` is the
+  // Prefix bytes: whether they are there and, for 66 F2 F3 (1 3 2 as in Form::prefix), what they do. `mandatory` is the
   // one in front of the escape byte, `repeat` and `data66` are what rows of that prefix compare with.
   bool data16 = false, address32 = false, lock = false, rex = false, rex2 = false, data66 = false;
   int rep = 0, mandatory = 0, repeat = 0, segment = 0;
@@ -483,7 +474,7 @@ static bool read_opcode(Cursor& c, Head& h) {
 }
 
 // How well a form fits the bytes: 0 not at all, else larger is better. First what all formats share.
-static bool fits_modrm(const Inst& r, const Head& h) {
+static bool fits_modrm(const Form& r, const Head& h) {
   if (r.modrm_kind == NO_MODRM) return true;
   if (!h.has_modrm) return false;
   if (r.modrm_kind == FIXED_MODRM) return h.modrm == r.modrm;
@@ -495,7 +486,7 @@ static bool fits_modrm(const Inst& r, const Head& h) {
   return !h.memory;
 }
 
-static int score_legacy(const Inst& r, const Head& h) {
+static int score_legacy(const Form& r, const Head& h) {
   bool stands_alone = r.map == 0 && !r.specs && (r.opcode == 0xF0 || r.opcode == 0xF2 || r.opcode == 0xF3);
   if (bool(r.flags & AFTER_REX) != h.rex && (r.flags & AFTER_REX || stands_alone)) return 0;
   if ((r.flags & NEEDS_REX2 && !h.rex2) || (r.flags & ADDRESS32 && !h.address32)) return 0;
@@ -530,7 +521,7 @@ static int score_legacy(const Inst& r, const Head& h) {
   }
 }
 
-static bool fits_payload(const Inst& r, const Head& h) {  // VEX, XOP and EVEX
+static bool fits_payload(const Form& r, const Head& h) {  // VEX, XOP and EVEX
   if (r.prefix != h.prefix || (r.w != 255 && r.w != h.W)) return false;
   bool uses_vvvv = false, gathers = false, broadcasts = false;
   for (const OperandSpec& s : operands_of(r))
@@ -556,13 +547,13 @@ static bool fits_payload(const Inst& r, const Head& h) {  // VEX, XOP and EVEX
   return r.length == 255 || rounds || r.length == std::min(h.length, 2);
 }
 
-static const Inst* find_form(Cursor c, const Head& h) {
+static const Form* find_form(Cursor c, const Head& h) {
   static const Index index;
-  const Inst* best = nullptr;
+  const Form* best = nullptr;
   int best_score = 0;
   size_t k = Index::key(h.scheme, h.map, h.opcode);
   for (u32 i = index.begin[k]; i < index.begin[k + 1]; i++) {
-    const Inst& r = row_at(index.form[i]);
+    const Form& r = form_at(index.form[i]);
     if (!fits_modrm(r, h)) continue;
     int s = h.scheme == LEGACY ? score_legacy(r, h) : h.scheme == NOW3D ? !(h.repeat && h.data66) : fits_payload(r, h);
     for (const OperandSpec& f : operands_of(r)) {
@@ -577,7 +568,7 @@ static const Inst* find_form(Cursor c, const Head& h) {
 }
 
 // ModRM has been read. false: not an address of this form.
-static bool read_memory(Cursor& c, const Head& h, const Inst& r, const OperandSpec& s, Operand& m) {
+static bool read_memory(Cursor& c, const Head& h, const Form& r, const OperandSpec& s, Operand& m) {
   int rm = h.modrm & 7, mod = h.modrm >> 6, disp = mod == 1 ? 1 : mod == 2 ? 4 : 0;
   m.kind = Operand::MEM, m.bits = s.mem_bits;
   m.segment = u8(h.segment), m.address_bits = h.address32 ? 32 : 64;
@@ -634,9 +625,9 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   read_prefixes(c, h);
   c.truncated = false;
   if (!read_opcode(c, h)) return 0;
-  const Inst* row = find_form(c, h);
+  const Form* row = find_form(c, h);
   if (!row) return 0;
-  const Inst& r = *row;
+  const Form& r = *row;
   out = Instruction{};
   out.row = row, out.n = r.shown;
   if (r.modrm_kind != NO_MODRM) c.at++;
@@ -750,7 +741,7 @@ static std::string flags_text(u32 flags) {  // the default flag values of ccmp a
 }
 
 static std::string print(const Instruction& in) {
-  const Inst& r = *in.row;
+  const Form& r = static_cast<const Form&>(*in.row);
   std::string out;
   if (in.prefixes & LOCK) out += "lock ";
   if (in.prefixes & REP) out += "rep ";
@@ -799,7 +790,7 @@ struct Names {  // open addressing: name -> first form of the table with it, the
       base -= tables[t]->n;
       if (tables[t] == &x86_apx) continue;  // decoded only
       for (size_t i = tables[t]->n; i-- > 0;) {
-        const Inst* row = &tables[t]->forms[i];
+        const Form* row = &tables[t]->forms[i];
         if (i + 1 == tables[t]->n || memcmp(row[0].name, row[1].name, sizeof row->name)) k = find(row->name);
         next[base + i] = slot[k];
         slot[k] = u16(base + i);
@@ -808,7 +799,7 @@ struct Names {  // open addressing: name -> first form of the table with it, the
   }
   size_t find(std::string_view name) const {
     for (size_t k = hash(name) & (slot.size() - 1);; k = (k + 1) & (slot.size() - 1))
-      if (slot[k] == none || name == row_at(slot[k]).name) return k;
+      if (slot[k] == none || name == form_at(slot[k]).name) return k;
   }
 };
 static const Names& names() {
@@ -816,16 +807,16 @@ static const Names& names() {
   return n;
 }
 
-std::vector<const Inst*> rows_named(const Isa&, std::string_view name) {
+static std::vector<const Inst*> rows_named(std::string_view name) {
   std::vector<const Inst*> rows;
-  for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) rows.push_back(&row_at(i));
+  for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) rows.push_back(&form_at(i));
   return rows;
 }
 
-const Inst* find_row(const Isa&, std::string_view name, std::span<const Operand> operands, u64 features) {
-  const Inst* found = nullptr;
+static const Inst* find_row(std::string_view name, std::span<const Operand> operands, u64 features) {
+  const Form* found = nullptr;
   for (u16 i = names().slot[names().find(name)]; i != Names::none; i = names().next[i]) {
-    const Inst& r = row_at(i);
+    const Form& r = form_at(i);
     if ((r.features & ~features) || r.flags & DECODE_ONLY || !fits(r, operands, true)) continue;
     if (r.scheme != EVEX) return &r;
     if (!found) found = &r;
@@ -1054,11 +1045,11 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
     if (t.s.empty()) return error = str("operand expected after \",\" in \"", line, "\""), false;
   }
   Bytes best, bytes;
-  const Inst* row = nullptr;
+  const Form* row = nullptr;
   u16 first = names().slot[names().find(name)];
   if (first == Names::none) return error = str("no instruction is called \"", name, "\""), false;
   for (u16 i = first; i != Names::none; i = names().next[i]) {
-    const Inst& r = row_at(i);
+    const Form& r = form_at(i);
     if (((r.flags & EXPLICIT_VEX) && !want_vex) || ((r.flags & EXPLICIT_EVEX) && !want_evex)) continue;
     if ((want_vex && r.scheme != VEX) || (want_evex && r.scheme != EVEX)) continue;
     if (r.flags & DECODE_ONLY) continue;
@@ -1090,8 +1081,11 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
 }
 
 Isa x86_isa() {
-  return {"x86", "x86-64 with AVX2, AVX-512 and the rest of the opcode map", row_count(), row_at, encode, decode, print,
-          parse};
+  return {"x86",       "x86-64 with AVX2, AVX-512 and the rest of the opcode map",
+          row_count(), row_at,
+          encode,      decode,
+          print,       parse,
+          rows_named,  find_row};
 }
 
 // ---- features -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 // How a row of x86*.def becomes forms: the manual's notation, read at compile time. Included by the tables and x86.cc
 // only.
 //
-// A row is X86(name, encoding, operands[, meaning, dtype][, features[, latency]]). One row makes one form (Inst) per
+// A row is X86(name, encoding, operands[, meaning, dtype][, features[, latency]]). One row makes one form (Form) per
 // scheme, vector length and operand size that it lists; a row that cannot be read does not compile.
 //
 // clang-format off
@@ -60,7 +60,7 @@ enum Flags : u32 {
   EXPLICIT_NF = 1 << 14,  // {nf} is part of the text
   NEW_DATA = 1 << 15,     // APX: the destination is VEX.vvvv
   NO_FLAGS = 1 << 16,     // APX: EVEX.NF
-  CONDITIONAL = 1 << 17   // APX: Inst::condition decides; VEX.vvvv holds flags
+  CONDITIONAL = 1 << 17   // APX: Form::condition decides; VEX.vvvv holds flags
 };
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
@@ -73,11 +73,8 @@ inline constexpr std::string_view predicates[] = {
     "nle_uq", "ord_s",  "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq",   "true_us"};
 inline constexpr std::string_view integer_predicates[] = {"eq", "lt", "le", "false", "neq", "nlt", "nle", "true"};
 inline constexpr std::string_view xop_predicates[] = {"lt", "le", "gt", "ge", "eq", "neq", "false", "true"};
-}  // namespace x86
 
-struct Inst {
-  static constexpr int max_specs = 8;
-  char name[22] = {};
+struct Form : Inst {
   x86::Scheme scheme = x86::LEGACY;
   u8 map = 0;       // 0 one byte, 1 0F, 2 0F38, 3 0F3A, 4 5 6 EVEX, 8 9 10 XOP
   u8 prefix = 255;  // legacy: 255 any; 0 NP, 1 66, 2 F3, 3 F2
@@ -88,17 +85,10 @@ struct Inst {
   u8 w = 255;       // 0, 1; 255 ignored
   x86::Size size = x86::ANY_SIZE;
   u8 disp8_bytes = 1;
-  u8 latency = 0;
-  u8 shown = 0, specs = 0;  // operands in the text, all operands
   u8 condition = 0;
   u32 flags = 0;
-  i16 effect = -1;
-  DType dtype;
-  u64 features = 0;
-  OperandSpec spec[max_specs] = {};
 };
 
-namespace x86 {
 struct Row {
   std::string_view name, encoding, operands;
   Effect effect;
@@ -123,7 +113,7 @@ struct Row {
       while (!first.empty()) {
         std::string_view one = first.substr(0, first.find(','));
         first.remove_prefix(std::min(first.size(), one.size() + 1));
-        Inst i;
+        Form i;
         int low = 255, high = 255, w_low = 255, w_high = 255;
         char w_size = 0;  // y, v: an operand size by W, and v 16 bits by 66
         prefixed(i, one, low, high, w_low, w_size);
@@ -136,7 +126,7 @@ struct Row {
                                                                      : features;
         for (int w = w_low; w <= w_high; w++)
           for (int l = low; l <= high; l++) {
-            Inst form = i;
+            Form form = i;
             form.w = u8(w < 0 ? 0 : w), form.length = u8(l);
             if (w < 0) form.prefix = 1;
             finish(form, e, !w_size ? 0 : w < 0 ? 16 : w ? 64 : 32, l == 255 ? 128 : 128 << l, f);
@@ -144,7 +134,7 @@ struct Row {
       }
       return;
     }
-    Inst i;
+    Form i;
     i.features = features;
     Size sizes[3] = {ANY_SIZE};
     int n = 1;
@@ -198,7 +188,7 @@ struct Row {
       e.remove_prefix(std::min(e.size(), t.size() + 1));
     }
     for (int k = 0; k < n; k++) {
-      Inst form = i;
+      Form form = i;
       form.size = sizes[k];
       int bits = sizes[k] == O16 || sizes[k] == D16 ? 16 : sizes[k] == O32 ? 32 : sizes[k] == ANY_SIZE ? 0 : 64;
       finish(form, e, bits, 128, f);
@@ -221,7 +211,7 @@ struct Row {
     while (!t.empty() && t[0] >= '0' && t[0] <= '9') v = v * 10 + (t[0] - '0'), t.remove_prefix(1);
     return v;
   }
-  static constexpr void prefixed(Inst& i, std::string_view text, int& low, int& high, int& w, char& w_size) {
+  static constexpr void prefixed(Form& i, std::string_view text, int& low, int& high, int& w, char& w_size) {
     bool has_map = false;
     i.prefix = 0;
     for (bool first = true; !text.empty(); first = false) {
@@ -282,7 +272,7 @@ struct Row {
   }
 
   template <class F>
-  constexpr void finish(Inst& i, std::string_view e, int operand_bits, int vector_bits, F& f) const {
+  constexpr void finish(Form& i, std::string_view e, int operand_bits, int vector_bits, F& f) const {
     bool has_opcode = false, by_condition = false;
     while (!e.empty()) {
       if (e[0] == ' ') {
@@ -343,6 +333,9 @@ struct Row {
       o.remove_prefix(n);
       operand(i, t, hidden, evex, operand_bits, vector_bits, predicate_list);
     }
+    i.predicable = i.flags & MASK, i.reads_flags = i.flags & READS, i.writes_flags = i.flags & WRITES;
+    if (i.scheme != LEGACY && i.length != 255 && i.spec[0].cls == RegClass::VECTOR && i.dtype.bits())
+      i.dtype = i.dtype.with_lanes(i.spec[0].bits / i.dtype.bits());  // packed: as many as fill the register
     if (by_condition) {
       for (int c = 0; c < 16; c++) named(i, conditions[c], u8(i.opcode + c), -1, f);
     } else if (i.flags & CONDITIONAL) {
@@ -365,8 +358,8 @@ struct Row {
     }
   }
   template <class F>
-  constexpr void named(const Inst& shape, std::string_view part, u8 opcode, int predicate, F& f) const {
-    Inst i = shape;
+  constexpr void named(const Form& shape, std::string_view part, u8 opcode, int predicate, F& f) const {
+    Form i = shape;
     size_t n = 0;
     for (char c : name) {
       if (c == '%')
@@ -387,7 +380,7 @@ struct Row {
     f(i);
   }
 
-  constexpr void operand(Inst& i, std::string_view t, bool hidden, bool evex, int operand_bits, int vector_bits,
+  constexpr void operand(Form& i, std::string_view t, bool hidden, bool evex, int operand_bits, int vector_bits,
                          int& predicate_list) const {
     OperandSpec s;
     if (hidden) {  // <f >f <>av …
@@ -417,7 +410,7 @@ struct Row {
         explicit_operand(i, s, t, evex, operand_bits, vector_bits, predicate_list);
       if (!s.implicit) i.shown++;
     }
-    if (i.specs == Inst::max_specs) throw "too many operands";
+    if (i.specs == Form::max_specs) throw "too many operands";
     if (s.implicit) {
       i.spec[i.specs++] = s;
       return;
@@ -468,7 +461,7 @@ struct Row {
     }
     return false;
   }
-  constexpr void explicit_operand(Inst& i, OperandSpec& s, std::string_view t, bool evex, int operand_bits,
+  constexpr void explicit_operand(Form& i, OperandSpec& s, std::string_view t, bool evex, int operand_bits,
                                   int vector_bits, int& predicate_list) const {
     auto vector = [](int bits) { return u16(bits < 128 ? 128 : bits); };
     if (t.starts_with(
@@ -583,13 +576,13 @@ struct Row {
       : Row(n, e, o, Effect{}, VOID, f, l) {}
   consteval Row(std::string_view n, std::string_view e, std::string_view o, Effect m, DType d, u64 f = 0, int l = 1)
       : name(n), encoding(e), operands(o), effect(m), type(d), features(f), cycles(u8(l)), forms(0) {
-    expand([this](const Inst&) { forms++; });
+    expand([this](const Form&) { forms++; });
     if (!forms) throw "row has no form";
   }
 };
 
 struct TableView {
-  const Inst* forms;
+  const Form* forms;
   size_t n;
   const Effect* meanings;
 };
@@ -597,7 +590,7 @@ struct TableView {
 // The forms of a table, and the meanings they point to: a form's `effect` is an index into `meanings`, or -1.
 template <size_t Forms, size_t Meanings>
 struct Table {
-  std::array<Inst, Forms> forms;
+  std::array<Form, Forms> forms;
   std::array<Effect, Meanings> meanings;
 };
 template <size_t N>
@@ -619,10 +612,11 @@ constexpr Table<Forms, Meanings> make_table(const Row (&rows)[N]) {
   size_t n = 0, m = 0;
   for (const Row& r : rows) {
     bool has = r.effect.target >= 0, compares = r.name.find('%') != r.name.npos;
-    r.expand([&](const Inst& i) {
+    r.expand([&](const Form& i) {
       int kind = i.effect;  // of a comparison: 0 not expressible, 1 less, 2 equal, 3 not equal
       t.forms[n] = i;
-      t.forms[n++].effect = !has ? i16(-1) : !compares ? i16(m) : kind > 0 ? i16(m + size_t(kind) - 1) : i16(-1);
+      t.forms[n].effect = !has ? i16(-1) : !compares ? i16(m) : kind > 0 ? i16(m + size_t(kind) - 1) : i16(-1);
+      t.forms[n].effects = t.forms[n].effect >= 0, n++;
     });
     if (!has) continue;
     if (!compares) {

@@ -522,7 +522,7 @@ static int score_legacy(const Form& r, const Head& h) {
 }
 
 static bool fits_payload(const Form& r, const Head& h) {  // VEX, XOP and EVEX
-  if (r.prefix != h.prefix || (r.w != 255 && r.w != h.W)) return false;
+  if (r.prefix != h.prefix || (r.w != 255 && r.w != h.W) || (r.flags & ADDRESS32 && !h.address32)) return false;
   bool uses_vvvv = false, gathers = false, broadcasts = false;
   for (const OperandSpec& s : operands_of(r))
     uses_vvvv |= s.place == VVVV, gathers |= s.vector_index, broadcasts |= s.broadcast_bits != 0;
@@ -640,8 +640,8 @@ static size_t decode(std::span<const u8> bytes, Instruction& out) {
   Operand address;
   for (const OperandSpec& s : operands_of(r))
     if (memory && s.place == MODRM_RM && !read_memory(c, h, r, s, address)) return 0;
-  bool addresses = r.flags & ADDRESS32 || address.reg != no_register || address.index != no_register ||
-                   address.cls == RegClass::POINTER;  // then 67 shows
+  bool addresses = r.flags & ADDRESS32 || address.reg != no_register || address.cls == RegClass::POINTER ||
+                   (address.index != no_register && !address.vector_index);  // then 67 shows in a name
   u8 is4 = 0;
   for (int i = 0; i < r.specs; i++) {
     const OperandSpec& s = r.spec[i];

@@ -105,6 +105,7 @@ struct Row {
                           : e.starts_with("{evex} ") ? EXPLICIT_EVEX
                           : e.starts_with("{nf} ")   ? EXPLICIT_NF
                                                      : Flags{};
+    if (e.starts_with("a32 EVEX.")) explicit_scheme = ADDRESS32;
     if (explicit_scheme) e.remove_prefix(e.find(' ') + 1);
     std::string_view first = e.substr(0, e.find(' '));
     if (first.starts_with("VEX.") || first.starts_with("EVEX.") || first.starts_with("XOP.")) {

@@ -256,8 +256,8 @@ std::vector<Disassembled> llvm_disassemble(const std::vector<std::vector<u8>>& s
   std::string in = temporary(".s"), object = temporary(".o"), text;
   for (size_t i = 0; i < strings.size(); i++) {
     text += str("s", i, ":\n .byte ");
-    for (size_t k = 0; k < strings[i].size(); k++) text += str(k ? "," : "", int(strings[i][k]));
-    text += '\n';
+    for (u8 byte : strings[i]) text += str(int(byte), ",");
+    text += "0\n";  // LLVM looks one byte further to tell xrelease from rep; not into the next string
   }
   write_file(in, text);
   run(str("llvm-mc-19 -triple=x86_64 -filetype=obj ", in, " -o ", object));

@@ -103,7 +103,8 @@ constexpr Listed listed[] = {
     {"66 before EVEX is #UD (SDM 2.7.4); under map 4 LLVM takes it for 16-bit operands",
      [](const Case& c) {
        return c.evex_map() == 4 && c.has_66 &&
-              (c.same_length() || c.ours.length == c.llvm.length + 2 || (c.llvm_alone() && c.llvm.length > 13));
+              (c.same_length() || (c.llvm_alone() && c.byte(4) == 0xF8) || c.ours.length == c.llvm.length + 2 ||
+               (c.llvm_alone() && c.llvm.length > 13));
      }},
     {"EVEX P[10] is 1 when ModRM.rm is a register or SIB.index a vector (SDM 2.7.1)",
      [](const Case& c) {
@@ -132,10 +133,11 @@ constexpr Listed listed[] = {
      [](const Case& c) {
        bool nf = c.byte(3) & 4, odd_pp = (c.byte(2) & 3) > 1 || (c.byte(2) & 0x83) == 0x81;
        bool apx = c.evex_map() == 4 || (c.evex_map() == 2 && nf && c.byte(4) >= 0xF0);
-       return apx && (c.byte(3) & 0xE3 || (nf && odd_pp)) && c.llvm_alone();
+       bool narrow_f8 = c.byte(4) == 0xF8 && c.has_67;  // takes ND and W1
+       return apx && (c.byte(3) & 0xE3 || (nf && odd_pp) || narrow_f8) && c.llvm_alone();
      }},
     {"{nf} imulzu: LLVM has imulzu without NF only (APX, IMUL)",
-     [](const Case& c) { return c.ours_alone() && c.says("{nf} imulzu"); }},
+     [](const Case& c) { return c.ours_alone() && c.says("{nf} ") && c.says("imulzu "); }},
     {"disp8 of set counts bytes; LLVM scales it by 16 under EVEX",
      [](const Case& c) { return c.evex_map() == 4 && c.evex_mod() == 1 && c.same_length() && c.says("set"); }},
     {"disp8 of prefetching gathers counts elements (SDM table 2-35); LLVM has 4 and 8 the wrong way round",

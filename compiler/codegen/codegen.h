@@ -164,6 +164,7 @@ struct VirtualRegister {
   u16 bits = 0;
   bool low = false;   // an instruction names it that reaches only the first 16 vector registers
   int constant = -1;  // line of `constants` that makes it: spilling it means making it again
+  int memory = -1;    // as a base: number of the PARAM or LOCAL that it points into; different ones do not overlap
 };
 struct MachineCode {
   std::vector<CodeLine> lines;

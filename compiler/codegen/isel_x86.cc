@@ -322,6 +322,7 @@ class Selector {
     if (u->op == Op::PARAM) {  // loaded once, before everything
       Operand r = new_register(RegClass::SCALAR, 64);
       registers_[u] = r;
+      memory_of(r) = int(u->arg(0));
       CodeLine line;
       Operand ops[] = {r, isa::mem(64, params_.reg, u->arg(0) * 8)};
       line.inst.row = &find("mov", ops, false);
@@ -336,6 +337,8 @@ class Selector {
     emit(u);
     return *registers_.find(u);
   }
+  static constexpr int first_local = 1 << 20;  // VirtualRegister::memory of LOCALs, behind the PARAMs
+  int& memory_of(const Operand& base) { return code_.registers[base.reg - isa::first_virtual].memory; }
   void define(U u, const Operand& r) { registers_[u] = r; }
   Operand result(U u) {  // where the value of u goes: its accumulator if it is part of an update
     if (Operand* acc = accumulator_of_.find(u)) {
@@ -362,6 +365,7 @@ class Selector {
       if (code_.local_bytes)
         ins("lea", {r = new_register(RegClass::SCALAR, 64), isa::mem(1, local.reg, code_.local_bytes)});
       registers_[memory] = r;
+      memory_of(r) = first_local + int(memory->arg(0));
       code_.local_bytes += (memory->arg(1) * memory->dtype.bytes() + 63) / 64 * 64;
     }
     prologue_ = int(code_.lines.size());
@@ -468,6 +472,7 @@ class Selector {
       ins("mov", {at, isa::imm(displacement)});
       Operand sum = new_register(RegClass::SCALAR, 64);
       ins("lea", {sum, isa::mem(1, base.reg, 0, at.reg, 1)});
+      memory_of(sum) = memory_of(base);
       base = sum, displacement = 0;
     }
     return isa::mem(bits, base.reg, displacement, offset ? value(offset).reg : isa::no_register, size);

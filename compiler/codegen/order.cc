@@ -51,11 +51,33 @@ class Orderer {
     std::vector<int> readers;
     bool starts_here = false;
   };
+  struct Touch {
+    u32 value;  // position in values_
+    bool read, written;
+  };
   struct Node {
-    std::vector<int> next;           // that wait for it
-    std::vector<u32> reads, writes;  // positions in values_
+    std::vector<int> next;  // that wait for it
+    std::vector<Touch> touches;
     int waits = 0, latency = 1, path = 0, ready = 0;
   };
+
+  struct Access {  // of memory
+    int line;
+    bool store;
+    int memory;             // VirtualRegister::memory of the base
+    int base_at, index_at;  // lines of the block that wrote base and index
+    const Operand* at;
+  };
+  int memory_of(const Operand& o) const { return code_.registers[o.reg - isa::first_virtual].memory; }
+  static bool overlap(const Access& a, const Access& b) {
+    if (!a.store && !b.store) return false;
+    if (a.memory != b.memory) return a.memory < 0 || b.memory < 0;
+    if (a.at->reg != b.at->reg || a.at->index != b.at->index || a.at->scale != b.at->scale || a.base_at != b.base_at ||
+        a.index_at != b.index_at)
+      return true;
+    auto end = [](const Access& x) { return x.at->imm + (x.at->bits + 7) / 8; };
+    return a.at->imm < end(b) && b.at->imm < end(a);
+  }
 
   // What other lines must not cross: labels, branches, and instructions that name registers themselves.
   static bool ends_block(CodeLine& line) {
@@ -101,8 +123,9 @@ class Orderer {
       if (isa::writes_flags(row)) live[i] = std::exchange(needed, 0);
       if (isa::reads_flags(row)) needed = 1;
     }
-    int flags = -1, store = -1;
-    std::vector<int> flag_readers, dead, loads;
+    int flags = -1;
+    std::vector<int> flag_readers, dead;
+    std::vector<Access> accesses;
     std::vector<u32> touched;
     for (int i = 0; i < int(nodes.size()); i++) {
       CodeLine& line = code_.lines[begin + size_t(i)];
@@ -114,31 +137,36 @@ class Orderer {
           values_[v].starts_here = !read && code_.registers[v].constant < 0;
           touched.push_back(v);
         }
-        if (read) node.reads.push_back(v), edge(values_[v].writer, i);
-        if (written) node.writes.push_back(v);
+        node.touches.push_back({v, read, written});
+        if (read) edge(values_[v].writer, i);
       });
-      for (u32 v : node.reads) values_[v].readers.push_back(i);
-      for (u32 v : node.writes) {
-        edge(values_[v].writer, i);
-        for (int reader : values_[v].readers) edge(reader, i);
-        values_[v].writer = i, values_[v].readers.clear();
+      for (const Touch& t : node.touches)
+        if (t.read) values_[t.value].readers.push_back(i);
+      for (const Touch& t : node.touches) {
+        if (!t.written) continue;
+        Value& v = values_[t.value];
+        edge(v.writer, i);
+        for (int reader : v.readers) edge(reader, i);
+        v.writer = i, v.readers.clear();
       }
-      bool reads = false, writes = false;
+      bool reads = false;
       size_t k = 0;
-      for (const isa::OperandSpec& s : isa::operands_of(row)) {
-        if (s.implicit) continue;
+      for (const isa::OperandSpec& spec : isa::operands_of(row)) {
+        if (spec.implicit) continue;
         const Operand& o = line.inst.op[k++];
         if (o.kind != Operand::MEM || o.cls == RegClass::POINTER || o.bits == 1) continue;  // literals, lea
-        reads |= s.access & isa::OperandSpec::READ, writes |= s.access & isa::OperandSpec::WRITE;
+        reads |= spec.access & isa::OperandSpec::READ;
+        Access access{i,
+                      bool(spec.access & isa::OperandSpec::WRITE),
+                      memory_of(o),
+                      values_[o.reg - isa::first_virtual].writer,
+                      o.index == isa::no_register ? -1 : values_[o.index - isa::first_virtual].writer,
+                      &o};
+        for (const Access& before : accesses)
+          if (overlap(before, access)) edge(before.line, i);
+        accesses.push_back(access);
       }
       node.latency = line.kind == CodeLine::MOVE ? 0 : std::max(1, isa::latency_of(row)) + (reads ? load_latency : 0);
-      if (reads || writes) edge(store, i);
-      if (reads) loads.push_back(i);
-      if (writes) {
-        for (int load : loads) edge(load, i);
-        loads.clear();
-        store = i;
-      }
       if (isa::reads_flags(row)) edge(flags, i), flag_readers.push_back(i);
       if (!isa::writes_flags(row)) continue;
       for (int reader : flag_readers) edge(reader, i);
@@ -173,31 +201,32 @@ class Orderer {
     using Entry = std::pair<int, int>;
     std::priority_queue<Entry> ready;  // longest path first, then the order they came in
     std::priority_queue<Entry, std::vector<Entry>, std::greater<>> waiting;  // by cycle
-    for (int i = 0; i < n; i++)
-      if (!nodes[size_t(i)].waits) ready.push({nodes[size_t(i)].path, -i});
     int cycle = 0, issued = 0;
     begin_counting(nodes);
+    std::priority_queue<int, std::vector<int>, std::greater<>> oldest;  // of those in `ready`; some are gone already
+    std::vector<bool> gone(static_cast<size_t>(n));
     std::vector<Entry> aside;
+    auto make_ready = [&](int i) { ready.push({nodes[size_t(i)].path, -i}), oldest.push(i); };
+    for (int i = 0; i < n; i++)
+      if (!nodes[size_t(i)].waits) make_ready(i);
     while (int(chosen.size()) < n) {
-      for (; !waiting.empty() && waiting.top().first <= cycle; waiting.pop())
-        ready.push({nodes[size_t(waiting.top().second)].path, -waiting.top().second});
+      for (; !waiting.empty() && waiting.top().first <= cycle; waiting.pop()) make_ready(waiting.top().second);
+      while (!ready.empty() && gone[size_t(-ready.top().second)]) ready.pop();
       if (ready.empty() || issued == width_) {
         cycle = ready.empty() ? std::max(cycle + 1, waiting.top().first) : cycle + 1;
         issued = 0;
         continue;
       }
       int next = -1;
-      for (aside.clear(); next < 0 && !ready.empty() && aside.size() < 16; ready.pop())
-        if (fits(nodes[size_t(-ready.top().second)], room))
-          next = -ready.top().second;
-        else
-          aside.push_back(ready.top());
-      if (next < 0) {  // none fits: the one that came first
-        auto first = std::ranges::max_element(aside, {}, &Entry::second);
-        next = -first->second;
-        aside.erase(first);
-      }
+      for (aside.clear(); next < 0 && !ready.empty() && aside.size() < 4; ready.pop())
+        if (int i = -ready.top().second; !gone[size_t(i)])
+          fits(nodes[size_t(i)], room) ? void(next = i) : aside.push_back(ready.top());
       for (const Entry& e : aside) ready.push(e);
+      if (next < 0) {  // the registers are full: the one that came first ends values soonest
+        while (gone[size_t(oldest.top())]) oldest.pop();
+        next = oldest.top();
+      }
+      gone[size_t(next)] = true;
       Node& node = nodes[size_t(next)];
       take(node);
       chosen.push_back(next);
@@ -205,7 +234,7 @@ class Orderer {
       for (int to : node.next) {
         Node& t = nodes[size_t(to)];
         t.ready = std::max(t.ready, cycle + node.latency);
-        if (!--t.waits) t.ready <= cycle ? ready.push({t.path, -to}) : waiting.push({t.ready, to});
+        if (!--t.waits) t.ready <= cycle ? make_ready(to) : waiting.push({t.ready, to});
       }
     }
     int after[groups];
@@ -224,26 +253,25 @@ class Orderer {
   void begin_counting(const std::vector<Node>& nodes) {
     std::fill(live_, live_ + groups, 0), std::fill(peak_, peak_ + groups, 0);
     for (const Node& node : nodes)
-      for (auto* list : {&node.reads, &node.writes})
-        for (u32 v : *list) values_[v].left = values_[v].here;
+      for (const Touch& t : node.touches) values_[t.value].left = values_[t.value].here;
   }
-  // By how much a line changes what is alive, before it writes (ends) and after (starts).
+  bool starts(const Touch& t) const { return t.written && values_[t.value].left == values_[t.value].here; }
   bool fits(const Node& node, const int* room) const {
     int change[groups] = {};
-    for (u32 v : node.writes)
-      if (local(v) && values_[v].left == values_[v].here) change[group(v)]++;
-    for (u32 v : node.reads)
-      if (local(v) && values_[v].left == 1) change[group(v)]--;
+    for (const Touch& t : node.touches)
+      if (local(t.value)) change[group(t.value)] += starts(t) - (values_[t.value].left == 1);
     for (int g = 0; g < groups; g++)
       if (change[g] > 0 && live_[g] + change[g] > room[g]) return false;
     return true;
   }
-  void take(const Node& node) {
-    for (u32 v : node.writes)
-      if (local(v) && values_[v].left == values_[v].here) peak_[group(v)] = std::max(peak_[group(v)], ++live_[group(v)]);
-    for (auto* list : {&node.reads, &node.writes})
-      for (u32 v : *list)
-        if (local(v) && !--values_[v].left) live_[group(v)]--;
+  void take(const Node& node) {  // what it reads last may give its register to what it writes
+    for (bool begins : {false, true})
+      for (const Touch& t : node.touches) {
+        if (!local(t.value) || starts(t) != begins) continue;
+        int g = group(t.value);
+        if (begins) peak_[g] = std::max(peak_[g], ++live_[g]);
+        if (!--values_[t.value].left) live_[g]--;
+      }
   }
 
   MachineCode& code_;

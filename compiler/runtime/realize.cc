@@ -50,9 +50,10 @@ i64 bytes_of(DType dtype, std::span<const i64> shape) {
   return n;
 }
 
+constexpr size_t fewest_nodes = 1 << 12;  // more than twice as many, or than the last sweep left, are worth a sweep
 // What grew since the last sweep decides about the next one.
 struct Growth {
-  size_t nodes_after_sweep = 1 << 14;
+  size_t nodes_after_sweep = fewest_nodes;
   i64 bytes_after_sweep = 0;
 };
 thread_local Growth growth;
@@ -315,7 +316,7 @@ void sweep_if_grown() {
 void sweep_now() {
   Arena& arena = Arena::current();
   arena.sweep();
-  growth = {std::max<size_t>(arena.size(), 1 << 14), buffer_bytes()};
+  growth = {std::max(arena.size(), fewest_nodes), buffer_bytes()};
 }
 
 void run_evaluations(std::span<const Evaluation> list, const std::function<BufferRef(U)>& memory_of) {

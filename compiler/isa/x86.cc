@@ -483,7 +483,7 @@ static bool fits_modrm(const Form& r, const Head& h) {
   if (moves_tile(r) && h.memory && (h.modrm & 7) != 4) return false;
   for (const OperandSpec& s : operands_of(r))
     if (s.place == MODRM_RM) return h.memory ? s.mem_bits != 0 : s.cls != RegClass::NONE;
-  return !h.memory;
+  return !h.memory && (r.modrm_kind != SLASH_R || !(h.modrm & 7));  // without an operand, rm is 0
 }
 
 static int score_legacy(const Form& r, const Head& h) {

@@ -54,7 +54,8 @@ int cycles(MachineCode& code) {
     each_register(line, [&](u32& r, RegClass, bool read, bool) { start = std::max(start, read ? ready[r] : 0); });
     if (start > cycle || ++issued == 4) cycle = std::max(start, cycle + (start == cycle)), issued = 0;
     each_register(line, [&](u32& r, RegClass, bool, bool written) {
-      if (written) ready[r] = start + std::max(1, isa::latency_of(*line.inst.row)) + 5 * (line.inst.op[1].kind == Operand::MEM);
+      if (written)
+        ready[r] = start + std::max(1, isa::latency_of(*line.inst.row)) + 5 * (line.inst.op[1].kind == Operand::MEM);
     });
   }
   return cycle;

@@ -10,6 +10,7 @@
 // Nothing here throws for what hardware does (an absent chip reads as all ones); Error and OsError are for the host's
 // own refusals (no memory, no permission, an access outside of a BAR).
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include "userspace/base/base.h"
@@ -70,13 +71,16 @@ class Bus {
   virtual bool reset(Reset kind) = 0;  // false: not possible here
 };
 
-// Polls until `done` holds; false when timeout_ns of the chip's time have passed first.
+// Polls until `done` holds; false when timeout_ns of the chip's time have passed first. The steps grow, so that a long
+// time-out on a model is a few hundred polls.
 template <class Done>
-bool poll(Bus& bus, i64 timeout_ns, Done done, i64 step_ns = 1000) {
-  for (i64 start = bus.now_ns();;) {
+bool poll(Bus& bus, i64 timeout_ns, Done done) {
+  for (i64 start = bus.now_ns(), step = 1000;;) {
     if (done()) return true;
-    if (bus.now_ns() - start >= timeout_ns) return done();
-    bus.wait_ns(step_ns);
+    i64 passed = bus.now_ns() - start;
+    if (passed >= timeout_ns) return done();
+    step = std::min(std::max(step, passed / 32), timeout_ns - passed);
+    bus.wait_ns(step);
   }
 }
 
@@ -98,7 +102,9 @@ class Ioctls {
 
 // ---- Wave ----------------------------------------------------------------------------------------------------------
 // The memory that a dispatch sees: virtual addresses of one VMID, through the model's TLBs, page tables and caches.
-enum class Access : u8 { READ, WRITE, ATOMIC, FETCH };  // FETCH: instructions
+// SHARED_READ: a load that may not come from a cache of one core. An atomic operation is one of those and a WRITE,
+// between which a model lets nothing else run. FETCH: instructions.
+enum class Access : u8 { READ, SCALAR_READ, SHARED_READ, WRITE, FETCH };
 struct WaveMemory {
   virtual ~WaveMemory() = default;
   // Copies between `data` and memory. False: the access faulted; the model has recorded the fault, the wave stops.

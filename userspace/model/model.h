@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT
+// Chips in software, behind hw::Bus: what a driver does to a model is what it would do to the card, and a driver's
+// mistake fails the way it would fail there.
+//
+// A Chip outlives the processes that use it: each opens a ModelBus, and what one leaves behind (registers, VRAM, a
+// queue that runs) the next one finds. Its time is simulated: it passes with each access and in wait_ns, engines run
+// while it passes, so a hang costs a driver its time-out on the chip's clock and the host almost nothing. `strict`
+// makes caches and write buffers hold on to data for as long as the hardware may. What a model notices that no driver
+// should do is a line of `objections`; a test of a correct driver expects none.
+#pragma once
+#include <map>
+#include <unordered_map>
+#include "userspace/hw/bus.h"
+
+namespace ingot::model {
+
+enum class Injection : u8 {
+  HANG,             // the next dispatch never ends
+  PAGE_FAULT,       // the next translation of a shader's access fails
+  LOST_DOORBELL,    // the next doorbell does not arrive
+  PSP_REFUSAL,      // the next command to the security processor is refused
+  ECC,              // an uncorrectable memory error is reported
+  SURPRISE_REMOVAL  // the card leaves the bus for good
+};
+struct PciIdentity {
+  u16 vendor = 0, device = 0, subsystem_vendor = 0, subsystem = 0;
+  u32 class_code = 0;  // 24 bits
+  u8 revision = 0;
+  i64 bar_bytes[6] = {};  // powers of two, 0: absent; a 64-bit BAR takes its number and the next one
+  bool bar_64bit[6] = {}, bar_prefetchable[6] = {};
+};
+
+// ---- bus.cc --------------------------------------------------------------------------------------------------------
+class Chip {
+ public:
+  explicit Chip(const PciIdentity& identity);
+  virtual ~Chip() = default;
+  virtual void inject(Injection what) = 0;
+  virtual std::string state() const = 0;  // decoded, a line each, for people
+
+  bool strict = true;
+  std::vector<std::string> objections;
+  i64 now_ns = 0;
+  u64 dropped_dma = 0;  // accesses to host memory that went nowhere
+
+ protected:
+  friend class ModelBus;
+  // The windows; offsets are checked. BAR 0 is memory, 2 doorbells, 5 registers.
+  virtual void memory_read(u64 offset, void* to, i64 bytes) = 0;
+  virtual void memory_write(u64 offset, const void* from, i64 bytes) = 0;
+  virtual void doorbell(u64 offset, u64 value) = 0;
+  virtual u32 register_read(u64 offset) = 0;
+  virtual void register_write(u64 offset, u32 value) = 0;
+  virtual void run(i64 ns) = 0;  // engines, for so long; now_ns is at the end of it already
+  virtual void reset(hw::Reset kind) = 0;
+
+  void object(std::string what);
+  bool dma(u64 bus, void* data, i64 bytes, bool write);  // false: bus mastering is off, or nobody is there
+  u8* dma_pointer(u64 bus, i64 bytes);                   // within one page; nullptr likewise
+  void raise_interrupt() { interrupts_++; }
+  bool bus_master() const;
+  bool gone = false;
+
+ private:
+  void advance(i64 ns);
+  u32 config_read(u32 offset, int bytes) const;
+  void config_write(u32 offset, u32 value, int bytes);
+  PciIdentity identity_;
+  std::vector<u8> config_, writable_;       // and which bits of it can be written
+  std::unordered_map<u64, u8*> dma_pages_;  // host memory by bus page
+  u64 next_bus_page_ = 0;
+  u64 interrupts_ = 0;
+};
+
+// One user of a chip, as a process is: its memory goes when it goes, and what the chip then still writes is dropped.
+class ModelBus final : public hw::Bus {
+ public:
+  explicit ModelBus(Chip& chip, std::string name = "model 0") : chip_(chip), name_(std::move(name)) {}
+  ~ModelBus() override;
+  std::string name() const override { return name_; }
+  u32 config_read(u32 offset, int bytes) override;
+  void config_write(u32 offset, u32 value, int bytes) override;
+  hw::Bar bar(int index) override;
+  u32 read32(int bar, u64 offset) override;
+  void write32(int bar, u64 offset, u32 value) override;
+  void write64(int bar, u64 offset, u64 value) override;
+  void copy_from(int bar, u64 offset, void* to, i64 bytes) override;
+  void copy_to(int bar, u64 offset, const void* from, i64 bytes) override;
+  void flush_writes() override {}
+  hw::DmaMemory dma_alloc(i64 bytes, bool contiguous) override;
+  void dma_free(hw::DmaMemory& memory) override;
+  u64 wait_interrupt(i64 deadline_ns) override;
+  i64 now_ns() override { return chip_.now_ns; }
+  void wait_ns(i64 ns) override { chip_.advance(ns); }
+  bool reset(hw::Reset kind) override;
+
+ private:
+  bool reachable(int bar, u64 offset, i64 bytes);  // Error when outside; false while the chip does not answer
+  Chip& chip_;
+  std::string name_;
+  struct Memory {
+    u8* host;
+    i64 bytes;
+    std::vector<u64> bus;
+  };
+  std::map<u64, Memory> memory_;
+  u64 next_handle_ = 1;
+};
+
+// ---- amd_model.cc --------------------------------------------------------------------------------------------------
+struct AmdOptions {
+  std::string target = "gfx1100";  // a row of amd_chip.def
+  i64 vram_bytes = i64(256) << 20;
+  i64 visible_vram_bytes = 0;  // BAR 0; 0: all of it
+  bool strict = true;
+  hw::Wave* shader = nullptr;            // nullptr: a dispatch hangs
+  i64 hang_instructions = i64(1) << 32;  // a dispatch that has run so many does no more work, but time passes
+};
+std::unique_ptr<Chip> make_amd(const AmdOptions& options);
+
+}  // namespace ingot::model

@@ -177,7 +177,8 @@ codegen-diff:   ## compare the bytes of a fixed set of kernels: OLD=commit (defa
 golden:         ## write the golden files anew (needs llvm-19 for the instruction sets); review the diff like code
 	@for s in tests/*/golden.py tests/*/golden.sh tests/*/make_expected.py; do [ ! -x $$s ] || { echo $$s; $$s || exit 1; }; done
 ulp: $B/ingot   ## error of the math functions over all float32 inputs
-	$B/ingot ulp --all
+	@[ ! $B/ulp.state -ot $B/ingot ] || rm -f $B/ulp.state
+	$B/ingot ulp --all --resume $B/ulp.state
 fuzz: $B/test_ops  ## N random graphs (default 2000) from SEED
 	$B/test_ops --gtest_filter='Fuzz.*' --graphs=$(or $N,2000) --seed=$(or $(SEED),1)
 bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.cc))  ## measure kernels and replay

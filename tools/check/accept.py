@@ -167,6 +167,8 @@ TEST_ROWS = [
     ("dtypes", "conversions are exact over all 2^16 and 2^8 values", "uop", "DType.*"),
     ("chains", "a million nodes and chains 200,000 deep neither overflow the stack nor leak", "uop", "Arena.*"),
     ("x86", "every x86 row agrees with the golden bytes and text of llvm-mc and llvm-objdump", "isa", "*"),
+    ("random", "over random byte strings our disassembler and llvm-objdump agree, or both refuse", "isa", "X86Random.AgreesWithLlvm"),
+    ("stage", "packing an operand into a level's memory changes no result, on any machine tree", "codegen", "Stage.*"),
     ("ops", "every op case agrees with the reference and PyTorch, on AVX2 and AVX-512", "ops", "Forward.*"),
     ("gradients", "gradients of every op case agree with finite differences", "ops", "Gradient.*"),
     ("fuzz", "2,000 random graphs agree with the reference", "ops", "Fuzz*"),
@@ -179,6 +181,18 @@ TEST_ROWS = [
 ]
 for row in TEST_ROWS:
     promise(*row[:2])(lambda row=row: tests_pass(*row[2:]))
+
+
+@promise("ulp", "float32 functions to 2 ulp over all 2^32 inputs, pow over 10^8 pairs (`make ulp` keeps what it measured)")
+def all_inputs():
+    tool, state = (os.path.join(ROOT, B, name) for name in ("ingot", "ulp.state"))
+    if not os.path.exists(state) or os.path.getmtime(state) < os.path.getmtime(tool):
+        return "not measured with this build: `make ulp` takes a quarter of an hour", None
+    rows = json.loads(run(tool, "ulp", "--all", "--json", "--resume", state))
+    single = [r for r in rows if not r["function"].endswith("_f64")]
+    worst = max(single, key=lambda r: r["max_ulp"] if r["max_ulp"] is not None else 1e9)
+    return (f"{len(rows)} functions; worst of float32 {worst['function']} {worst['max_ulp']}, {sum(not r['ok'] for r in rows)} above their limit",
+            all(r["ok"] for r in rows))
 
 
 # ---- the main job ------------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 // block leaves free, only what ends as many values as it starts is issued. An order that needs more registers at once
 // than the one it replaces, and more than there are, is dropped.
 #include <algorithm>
+#include <array>
 #include <queue>
 #include "compiler/codegen/codegen.h"
 
@@ -109,6 +110,17 @@ class Orderer {
     for (auto [start, end] : loops)
       for (Value& v : values_)
         if (v.first >= 0 && v.first < start && v.last > start && v.last < end) v.last = end;
+    alive_.resize(code_.lines.size() + 2);
+    for (u32 v = 0; v < values_.size(); v++) {
+      if (values_[v].first < 0) continue;
+      const int g = group(v);
+      if (code_.registers[v].constant >= 0)
+        available_[g]--;  // made at the entry
+      else
+        alive_[size_t(values_[v].first) + 1][size_t(g)]++, alive_[size_t(values_[v].last) + 1][size_t(g)]--;
+    }
+    for (size_t i = 1; i < alive_.size(); i++)
+      for (size_t g = 0; g < groups; g++) alive_[i][g] += alive_[i - 1][g];
   }
 
   void order(size_t begin, size_t end) {
@@ -178,23 +190,21 @@ class Orderer {
       dead.clear(), flag_readers.clear();
       flags = i;
     }
-    schedule(begin, nodes);
+    int room[groups];  // for values of this block alone
+    for (int g = 0; g < groups; g++) room[g] = available_[g] - alive_[begin][size_t(g)];
+    for (u32 v : touched)
+      if (values_[v].first >= int(begin) && !local(v)) room[group(v)]--;
+    schedule(begin, nodes, room);
     for (u32 v : touched) values_[v].here = 0, values_[v].writer = -1, values_[v].readers.clear();
   }
 
-  void schedule(size_t begin, std::vector<Node>& nodes) {
+  void schedule(size_t begin, std::vector<Node>& nodes, const int* room) {
     const int n = int(nodes.size());
     for (int i = n; i-- > 0;) {
       Node& node = nodes[size_t(i)];
       node.path = node.latency;
       for (int to : node.next) node.path = std::max(node.path, node.latency + nodes[size_t(to)].path);
     }
-    int room[groups];  // for values of this block alone
-    std::copy(available_, available_ + groups, room);
-    for (u32 v = 0; v < values_.size(); v++)
-      if (!local(v) && (code_.registers[v].constant >= 0 ||
-                        (values_[v].first >= 0 && values_[v].first < int(begin) + n && values_[v].last >= int(begin))))
-        room[group(v)]--;
     std::vector<int> came(static_cast<size_t>(n)), chosen;
     for (int i = 0; i < n; i++) came[size_t(i)] = i;
 
@@ -278,6 +288,7 @@ class Orderer {
   int width_;
   int available_[groups], live_[groups], peak_[groups];
   std::vector<Value> values_;
+  std::vector<std::array<int, groups>> alive_;  // before each line: values made above and read from there on
 };
 
 }  // namespace

@@ -620,6 +620,53 @@ TEST_P(amd_model, unknown_registers_are_an_error_that_names_the_neighbour) {
   EXPECT_THROW(make_amd({.target = "gfx906"}), Error);
 }
 
+TEST_P(amd_model, vram_is_reached_through_the_index_registers_too) {
+  card->pci(), card->discover();
+  u64 at = 0x123450;
+  card->vram_write(at, {77}), card->flush();
+  card->set(MM_INDEX{.mm_offset = at, .mm_aper = 1}), card->set_raw<MM_INDEX_HI>(0);
+  EXPECT_EQ(card->get_raw<MM_DATA>(), 77u);
+  card->set_raw<MM_DATA>(78);
+  EXPECT_EQ(card->vram_read(at, 1)[0], 78u);
+  card->set(MM_INDEX{.mm_offset = at});
+  card->get_raw<MM_DATA>();
+  objection("without the aperture bit");
+}
+TEST_P(amd_model, a_small_bar_shows_the_first_part_of_vram) {
+  chip = make_amd({.target = GetParam(), .vram_bytes = i64(128) << 20, .visible_vram_bytes = 16 << 20});
+  ModelBus bus(*chip);
+  EXPECT_EQ(bus.bar(0).bytes, 16 << 20);
+  u32 word = 0;
+  EXPECT_THROW(bus.copy_to(0, 16 << 20, &word, 4), Error);
+}
+TEST_P(amd_model, bars_answer_to_sizing) {
+  for (u32 bar : {0u, 2u, 5u}) {
+    u32 at = 16 + 4 * bar, old = card->bus.config_read(at, 4);
+    card->bus.config_write(at, ~u32(0), 4);
+    u32 mask = card->bus.config_read(at, 4) & ~u32(15);
+    EXPECT_EQ(i64(~mask) + 1, card->bus.bar(int(bar)).bytes) << bar;
+    card->bus.config_write(at, old, 4);
+  }
+  EXPECT_EQ(card->bus.config_read(0, 2), 0x1002u);
+  EXPECT_EQ(card->bus.config_read(5000, 4), ~u32(0));
+}
+TEST_P(amd_model, a_full_interrupt_ring_loses_entries_and_says_so) {
+  card->bring_up();
+  for (int i = 0; i < 200; i++) card->copy(SDMA_TRAP{.int_context = u64(i)});  // 128 entries of 32 bytes fit, less one
+  card->submit_copies();
+  card->wait([] { return false; }, 10'000'000);
+  EXPECT_TRUE(card->get<IH_RB_WPTR>().rb_overflow);
+  EXPECT_EQ(card->entries().size(), 127u);
+  objection("the ring is full");
+}
+TEST_P(amd_model, a_semaphore_of_an_invalidation_engine_is_taken_once) {
+  card->pci(), card->discover();
+  EXPECT_EQ(card->get_raw<VM_INVALIDATE_ENG0_SEM>(17, MMHUB_HUB), 1u);
+  EXPECT_EQ(card->get_raw<VM_INVALIDATE_ENG0_SEM>(17, MMHUB_HUB), 0u);
+  card->set_raw<VM_INVALIDATE_ENG0_SEM>(0, 17, MMHUB_HUB);
+  EXPECT_EQ(card->get_raw<VM_INVALIDATE_ENG0_SEM>(17, MMHUB_HUB), 1u);
+}
+
 // ---- hostile input -------------------------------------------------------------------------------------------------
 // Whatever a ring contains, the queue goes on or halts with a reason; it reads and writes nothing that the page tables
 // do not give it. Half of the words are packets of the right form with random fields, so that the fuzz gets past the
@@ -663,6 +710,30 @@ TEST_P(amd_model, random_rings_halt_with_a_reason) {
   }
   EXPECT_EQ(reached, 60);
   EXPECT_GT(halted, 60);
+}
+
+// Whatever a driver writes to registers and doorbells, the model stands.
+TEST_P(amd_model, random_registers_do_no_harm) {
+  std::mt19937 random(5);
+  for (int round = 0; round < 20; round++) {
+    start();
+    round % 4 ? card->bring_up() : (card->pci(), card->discover());
+    hw::RegisterMap map(rows, g, card->bases);
+    std::vector<u64> addresses;
+    for (auto& [address, name] : map.all()) addresses.push_back(address);
+    for (int i = 0; i < 400; i++) {
+      u64 at = addresses[random() % addresses.size()];
+      u32 value = random() % 2 ? random() : u32(1) << random() % 32;
+      try {
+        random() % 4 ? card->write(at, value) : void(card->read(at));
+        if (random() % 16 == 0) card->bus.write64(2, random() % 4096 * 8, random() % 3 ? random() % 8192 : random());
+        if (random() % 16 == 0) card->bus.wait_ns(random() % 100'000);
+      } catch (const Error&) {  // an indirect access to a register that is none
+      }
+    }
+    card->bus.wait_ns(1'000'000'000);
+    EXPECT_FALSE(chip->state().empty());
+  }
 }
 
 }  // namespace

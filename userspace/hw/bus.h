@@ -109,8 +109,9 @@ struct WaveMemory {
   virtual ~WaveMemory() = default;
   // Copies between `data` and memory. False: the access faulted; the model has recorded the fault, the wave stops.
   virtual bool access(Access kind, u64 address, void* data, i64 bytes) = 0;
-  // A host pointer to `bytes` at the address for kind of access, valid until invalidate(), or nullptr: use access().
-  // For memory whose visibility the model does not check, so that an emulator can run compiled blocks at speed.
+  // A host pointer to `bytes` at the address for kind of access, valid until the dispatch ends, or nullptr: use
+  // access(). For memory whose visibility the model does not check, so that an emulator can run compiled blocks at
+  // speed.
   virtual u8* direct(Access kind, u64 address, i64 bytes) = 0;
   virtual void invalidate(bool scalar, bool vector, bool instruction) = 0;  // caches a shader instruction drops
 };

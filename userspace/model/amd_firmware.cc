@@ -68,7 +68,8 @@ void AmdModel::psp_mailbox(u32 value) {
 void AmdModel::psp_ring() {
   u64 ring = pair<MP0_SMN_C2PMSG_69, MP0_SMN_C2PMSG_70>(), dwords = raw<MP0_SMN_C2PMSG_71>() / 4;
   constexpr u64 frame_dwords = 16;
-  if (!sos_ || dwords < frame_dwords) return object("PSP: a ring write pointer without a ring");
+  dwords -= dwords % frame_dwords;
+  if (!sos_ || !dwords) return object("PSP: a ring write pointer without a ring");
   for (u64 wptr = raw<MP0_SMN_C2PMSG_67>() % dwords; psp_rptr_ != wptr;
        psp_rptr_ = (psp_rptr_ + frame_dwords) % dwords) {
     std::vector<u32> words(frame_dwords), command(256);

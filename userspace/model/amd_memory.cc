@@ -132,6 +132,18 @@ void AmdModel::fault(const Client& client, u32 vmid, u64 address, bool write, u6
   if (client.hub != MMHUB_HUB || client.cid != IH_CLIENT_MEMORY.cid) interrupt(entry);
 }
 
+// VMID 0 reaches VRAM without tables inside of the system aperture.
+const AmdModel::Aperture& AmdModel::aperture(Hub hub) {
+  Aperture& a = aperture_[hub];
+  if (a.known) return a;
+  a.known = true;
+  a.enabled = reg<MC_VM_MX_L1_TLB_CNTL>(0, hub).system_access_mode == 3;
+  a.low = u64(raw<MC_VM_SYSTEM_APERTURE_LOW_ADDR>(0, hub)) << 18;
+  a.high = (u64(raw<MC_VM_SYSTEM_APERTURE_HIGH_ADDR>(0, hub)) + 1) << 18;
+  a.frame = u64(reg<MC_VM_FB_LOCATION_BASE>(0, hub).fb_base) << 24;
+  return a;
+}
+
 std::optional<Translation> AmdModel::translate(const Client& client, u32 vmid, u64 address, hw::Access kind) {
   using Status = VM_L2_PROTECTION_FAULT_STATUS;
   bool write = kind == hw::Access::WRITE;
@@ -140,15 +152,11 @@ std::optional<Translation> AmdModel::translate(const Client& client, u32 vmid, u
     fault(client, vmid, address, write, pack32(Status{.walker_error = 1}, GFX11));
     return std::nullopt;
   }
-  // VMID 0 reaches VRAM without tables inside of the system aperture.
-  auto tlb_control = reg<MC_VM_MX_L1_TLB_CNTL>(0, client.hub);
-  u64 low = u64(raw<MC_VM_SYSTEM_APERTURE_LOW_ADDR>(0, client.hub)) << 18;
-  u64 high = (u64(raw<MC_VM_SYSTEM_APERTURE_HIGH_ADDR>(0, client.hub)) + 1) << 18;
-  u64 frame = u64(reg<MC_VM_FB_LOCATION_BASE>(0, client.hub).fb_base) << 24;
-  if (vmid == 0 && tlb_control.system_access_mode == 3 && address >= low && address < high && address >= frame &&
-      address - frame < vram_bytes_)
+  const Aperture& a = aperture(client.hub);
+  if (vmid == 0 && a.enabled && address >= a.low && address < a.high && address >= a.frame &&
+      address - a.frame < vram_bytes_)
     return Translation{
-        .address = (address - frame) & ~(page_bytes - 1), .readable = true, .writeable = true, .executable = true};
+        .address = (address - a.frame) & ~(page_bytes - 1), .readable = true, .writeable = true, .executable = true};
   u64 key = u64(vmid) << 52 | (address / page_bytes & ((u64(1) << 52) - 1));
   u64 status = 0;
   auto hit = tlb_[client.hub].find(key);

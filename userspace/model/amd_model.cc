@@ -93,6 +93,7 @@ void AmdModel::power_on() {
   cells_.clear(), queues_.clear(), l2_.clear(), vector_.clear(), scalar_.clear(), instruction_.clear(), hdp_.clear();
   tlb_[0].clear(), tlb_[1].clear(), doorbell_wptr_.clear(), firmware_.clear(), sos_components_.clear();
   for (CopyEngine& e : engines_) e = {};
+  aperture_[0] = aperture_[1] = {};
   sos_ = tmr_ = smu_features_ = false, rlc_done_ns_ = 0, psp_rptr_ = 0, smu_table_ = 0;
   ppt_limit_ = 300;
   for (int hub : {GFXHUB, MMHUB_HUB}) {
@@ -138,7 +139,14 @@ void AmdModel::inject(Injection what) {
 
 // ---- registers -----------------------------------------------------------------------------------------------------
 u32& AmdModel::cell(const Layout& layout, int index, int copy, u32 bank) {
-  return cells_[register_address(layout, generation_, bases_, copy, index) | u64(bank) << 40];
+  auto [place, added] = places_.try_emplace(&layout);
+  if (added)
+    for (int c = 0; c < 2; c++)
+      place->second[size_t(c)] =
+          layout.where[c][generation_].exists() ? register_address(layout, generation_, bases_, c) : ~u64(0);
+  u64 first = place->second[size_t(copy)];
+  check(first != ~u64(0) && index < layout.count, layout.name, " ", index);
+  return cells_[(first + u64(index) * layout.stride) | u64(bank) << 40];
 }
 const AmdModel::Known* AmdModel::find(u64 dword_address) const {
   auto i = known_.find(dword_address);
@@ -190,7 +198,7 @@ u32 AmdModel::read(u64 address, bool from_host) {
     return out;
   }
   if (l == &layout_BIF_BX_PF0_RSMU_DATA) return read(raw<BIF_BX_PF0_RSMU_INDEX>() / 4, from_host);
-  if (l == &layout_VM_INVALIDATE_ENG0_SEM) return std::exchange(value, 0) ? 0 : (value = 1, 1);
+  if (l == &layout_VM_INVALIDATE_ENG0_SEM) return !std::exchange(value, 1);  // 1: taken by this read
   if (l == &layout_CP_HQD_PQ_RPTR) {
     auto q = queues_.find(bank);
     return q == queues_.end() || q->second.streams.empty() ? value : u32(q->second.streams.front().at);
@@ -217,6 +225,7 @@ bool AmdModel::write(u64 address, u32 value, bool from_host) {
     object(str("direct access to ", known->name.text(), ", which is outside of BAR 5"));
   u32 bank = bank_of(*known);
   cells_[address | u64(bank) << 40] = value;
+  aperture_[0].known = aperture_[1].known = false;
   written(*known, value, bank);
   return true;
 }

@@ -168,11 +168,17 @@ class AmdModel final : public Chip {
   const struct ChipRow& row_;
   hw::Bases bases_;
   std::unordered_map<u64, Known> known_;
-  std::unordered_map<u64, u32> cells_;  // by address, bank in the top half
+  std::unordered_map<u64, u32> cells_;                            // by address, bank in the top half
+  std::unordered_map<const Layout*, std::array<u64, 2>> places_;  // address of the first register of each copy
   u8* vram_ = nullptr;
   u64 vram_bytes_ = 0;
 
   Cache hdp_, l2_, vector_, scalar_, instruction_;
+  struct Aperture {  // of VMID 0, straight to VRAM; as the hub's registers say
+    bool known = false, enabled = false;
+    u64 low = 0, high = 0, frame = 0;
+  } aperture_[2];
+  const Aperture& aperture(Hub hub);
   std::unordered_map<u64, Translation> tlb_[2];  // by page, VMID in the top bits
   std::vector<std::string> sos_components_;
   std::set<u64> firmware_;

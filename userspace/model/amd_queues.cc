@@ -34,7 +34,7 @@ void AmdModel::activate(u32 bank) {
   auto control = reg<CP_HQD_PQ_CONTROL>(0, 0, bank);
   Stream ring{.address = (u64(raw<CP_HQD_PQ_BASE>(0, 0, bank)) | u64(raw<CP_HQD_PQ_BASE_HI>(0, 0, bank)) << 32) << 8,
               .at = raw<CP_HQD_PQ_RPTR>(0, 0, bank),
-              .ring_dwords = u64(2) << control.queue_size,
+              .ring_dwords = u64(2) << std::min<u64>(control.queue_size, 30),
               .vmid = u32(reg<CP_HQD_VMID>(0, 0, bank).vmid)};
   queue.streams.push_back(ring);
   queue.memory = std::make_unique<ShaderMemory>(*this, ring.vmid);

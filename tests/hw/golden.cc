@@ -169,7 +169,7 @@ TEST(golden, packets_and_structures) {
   covered.expect_all("packets, messages, structures",
                      [](const Layout& l) { return l.kind != hw::Kind::REGISTER && l.kind != hw::Kind::ENUM; },
                      {// Headers and answers of our own naming; sources print them without a table.
-                      "PM4_HEADER", "PSP_MAILBOX", "ADDRESS", "DPM_FREQ", "IH_FAULT_CONTEXT", "SQ_INTERRUPT",
+                      "PSP_MAILBOX", "ADDRESS", "DPM_FREQ", "IH_FAULT_CONTEXT", "SQ_INTERRUPT",
                       "PSP_FIRMWARE_HEADER_V2", "HARVEST_HEADER", "HARVEST_INFO",
                       // Commands without a body.
                       "CMD_DESTROY_TMR", "CMD_AUTOLOAD_RLC",

@@ -2,6 +2,7 @@
 // Data for training: the IDX reader against every way a file can be wrong, SHA-256 against FIPS 180-4's examples, drawn
 // digits.
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
 
@@ -182,6 +183,44 @@ TEST(MnistData, AFolderWithTheTestSetIsSplitAndAWrongFolderIsAnError) {
   unlink(str(folder, "/t10k-images-idx3-ubyte").c_str());
   unlink(str(folder, "/t10k-labels-idx1-ubyte").c_str());
   rmdir(folder);
+}
+
+// A program called curl stands in for the network: it copies what `answer` holds to where --output says.
+void downloads(const std::string& folder) {
+  const std::string answer = str(folder, "/answer"), curl = str(folder, "/curl"), cache = str(folder, "/ingot/mnist");
+  const std::string real = str(std::string(ctx.INGOT_DATA), "/t10k-labels-idx1-ubyte.gz");
+  Scoped nowhere(ctx.INGOT_DATA, "");
+  make_folders(cache);
+  write_file(curl, str("#!/bin/sh\nwhile [ \"$1\" != --output ]; do shift; done\ncp ", answer, " \"$2\"\n"));
+  chmod(curl.c_str(), 0755);
+  setenv("PATH", str(folder, ":/usr/bin:/bin").c_str(), 1);
+  setenv("XDG_CACHE_HOME", folder.c_str(), 1);
+  write_file(answer, "not MNIST");
+  EXPECT_TRUE(mnist_data("").synthetic);
+  EXPECT_EQ(rmdir(cache.c_str()), 0) << "something was left there";
+  if (file_exists(real)) {  // all files but one are there, and the right bytes come for that one
+    make_folders(cache);
+    for (const char* name : {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte"})
+      write_file(str(cache, "/", name), "placeholder");
+    write_file(answer, read_file(real));
+    EXPECT_THROW(mnist_data(""), Error);  // at the placeholders, after the download
+    EXPECT_EQ(read_file(str(cache, "/t10k-labels-idx1-ubyte.gz")), read_file(real));
+    for (const char* name :
+         {"train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"})
+      EXPECT_EQ(unlink(str(cache, "/", name).c_str()), 0) << name;
+    EXPECT_EQ(rmdir(cache.c_str()), 0);
+  }
+  unlink(answer.c_str()), unlink(curl.c_str());
+  rmdir(str(folder, "/ingot").c_str()), rmdir(folder.c_str());
+}
+TEST(MnistData, ADownloadIsUsedOnlyIfItsChecksumIsRight) {
+  char folder[] = "/tmp/ingot-mnist-XXXXXX";
+  ASSERT_TRUE(mkdtemp(folder));
+  auto child = [&] {  // whose environment is its own
+    downloads(folder);
+    exit(testing::Test::HasFailure());
+  };
+  EXPECT_EXIT(child(), testing::ExitedWithCode(0), "expected 440fcabf.*not used");
 }
 
 TEST(MnistData, SyntheticSaysSo) {

@@ -63,8 +63,9 @@ bool fits_u32(U u);                   // the upper 32 bits of every lane of a 64
 NativeOps native_ops(const Target&);  // Error for an isa without rows
 const RuleList& decompositions();     // context: a const NativeOps*
 // Any graph (usually a kernel's SINK): keeps lanes and dtypes. Accuracy: f32 functions at most 2 ulp over all inputs,
-// denormals included (`make ulp` measures); f64 at most 4 ulp; narrower floats compute in f32 and round. No tables, no
-// control flow. Run float_fast_rules before, never after: the polynomials rely on every rounding.
+// denormals included; f64 at most 4 ulp (`make ulp` measures; its figures are in tests/codegen/ulp.txt); narrower
+// floats compute in f32 and round. No tables, no control flow. Run float_fast_rules before, never after: the
+// polynomials rely on every rounding.
 U decompose(U root, const NativeOps& native);
 U decompose(U root, const Target& target);
 

@@ -47,7 +47,7 @@ HEX_ALLOWED = {
     "compiler/uop/dtype.cc": "the parts of an IEEE 754 double",
     "compiler/tensor/io.cc": "the surrogates of UTF-16 in JSON",
     "compiler/tensor/random.cc": "the parity constant of Threefry",
-    "tools/train/sha256.cc": "FIPS 180-4",
+    "userspace/base/sha256.cc": "FIPS 180-4",
     "userspace/cpu/cpu.cc": "MXCSR's default and the CPUID leaves of the processor's name",
 }
 VENDORS = r"\b(amd|radeon|rdna\d?|cdna\d?|nvidia|geforce|cuda|intel|qualcomm|adreno)\b"

@@ -17,9 +17,6 @@ struct Idx {
 Idx parse_idx(std::span<const u8> bytes, std::string_view name);
 Idx read_idx(const std::string& path);
 
-// ---- sha256.cc
-std::string sha256(std::span<const u8> bytes);  // 64 hexadecimal digits. Source: FIPS 180-4
-
 // ---- digits.cc
 struct Images {  // n images of 28 x 28, white on black, and what digit each shows
   std::vector<u8> pixels, labels;

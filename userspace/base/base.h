@@ -153,6 +153,9 @@ class MappedFile {                           // read-only mapping
   size_t size_ = 0;
 };
 
+// ---- sha256.cc -----------------------------------------------------------------------------------------------------
+std::string sha256(std::span<const u8> bytes);  // 64 hexadecimal digits. Source: FIPS 180-4
+
 // ---- pool.cc: threads ----------------------------------------------------------------------------------------------
 // parallel(n, f) calls f(0) … f(n-1), each once, on this thread and the pool's; returns when all are done and rethrows
 // the first exception. Nested calls run on the calling thread. ctx.THREADS bounds the width (0: one per core).

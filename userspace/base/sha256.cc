@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
-// SHA-256 as FIPS 180-4 states it, to check downloads. Its constants are the fractional bits of the cube and square
-// roots of the first primes; they are computed here, from that definition, with integers.
+// SHA-256 as FIPS 180-4 states it, to check downloads and firmware. Its constants are the fractional bits of the cube
+// and square roots of the first primes; they are computed here, from that definition, with integers.
 #include <array>
-
-#include "tools/train/train.h"
+#include "userspace/base/base.h"
 
 namespace ingot {
 

@@ -3,6 +3,8 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <optional>
+#include <unordered_map>
 #include "userspace/base/base.h"
 
 namespace ingot {
@@ -86,5 +88,104 @@ struct DeviceName {  // [PREFIX+]NAME[:index][:ARCH]
   int index = 0;
 };
 DeviceName parse_device_name(std::string_view text);  // Error names what is accepted
+
+// ---- alloc.cc ------------------------------------------------------------------------------------------------------
+// Two-level segregated fit over a range of addresses that the host need not be able to reach: VRAM, GTT, virtual
+// addresses. Blocks start at and are rounded up to multiples of `unit`, a power of two. Constant time, not thread-safe.
+class Tlsf {
+ public:
+  Tlsf(u64 start, i64 bytes, i64 unit);
+  std::optional<u64> alloc(i64 bytes, i64 align = 1);  // nullopt: no free block is large enough
+  void free(u64 address);                              // Error: not the start of a block in use (freed twice, wild)
+  i64 size_of(u64 address) const;                      // of a block in use; Error as above
+  i64 free_bytes() const { return free_units_ * unit_; }
+  i64 largest() const;                              // bytes of the largest free block
+  i64 in_use() const { return i64(used_.size()); }  // blocks; 0 when nothing leaked
+  void verify() const;                              // check() of every invariant, linear: for tests
+
+ private:
+  static constexpr int SECOND = 16, FIRST = 64;  // each power of two has 16 size classes
+  struct Block {
+    i64 start = 0, units = 0;
+    int before = -1, after = -1;   // neighbours in address order
+    int previous = -1, next = -1;  // of the same class, while free
+    bool free = false;
+  };
+  int make(Block block);
+  void insert(int block);
+  void remove(int block);
+  int find_fit(i64 units) const;
+  u64 start_;
+  i64 unit_, free_units_ = 0;
+  u64 first_ = 0;            // bit f: some class of the power 2^f has a block
+  std::vector<u32> second_;  // bit s: class s has one
+  std::vector<int> heads_;
+  std::vector<Block> blocks_;
+  std::vector<int> spare_;             // unused elements of blocks_
+  std::unordered_map<i64, int> used_;  // block in use by its first unit
+};
+
+// ---- mm.cc ---------------------------------------------------------------------------------------------------------
+// Page tables of any vendor. A mapping is written with the largest entries and fragments (naturally aligned blocks that
+// are contiguous in both address spaces) that fit; taking part of one away splits it. Tables appear and go with what
+// they map. The back end encodes entries from its rows, gives memory for tables and invalidates TLBs.
+struct PageFlags {
+  bool system = false, snooped = false, uncached = false;  // host memory (else VRAM); coherent with host caches; MTYPE
+  bool read = true, write = true, execute = true;
+  bool operator==(const PageFlags&) const = default;
+};
+struct PhysicalRun {
+  u64 address = 0;
+  i64 bytes = 0;
+};
+struct PageLevel {
+  int shift = 0, bits = 0;  // index = address >> shift, so many bits of it
+  bool leaf = true;         // an entry may map memory itself
+};
+class PageTableBackend {
+ public:
+  virtual ~PageTableBackend() = default;
+  // fragment: logarithm of the block in pages of the last level.
+  virtual u64 leaf_entry(int level, u64 physical, PageFlags flags, int fragment) const = 0;
+  virtual u64 table_entry(int level, u64 physical) const = 0;  // an entry of `level` that points at a table
+  virtual std::optional<u64> alloc_table(i64 bytes) = 0;       // aligned to its size; nullopt: out of memory
+  virtual void free_table(u64 physical, i64 bytes) = 0;        // after invalidate()
+  virtual void write(u64 physical, std::span<const u64> words) = 0;
+  virtual void invalidate(u64 address, i64 bytes) = 0;  // no TLB knows an old translation when this returns
+};
+class PageTables {
+ public:
+  PageTables(PageTableBackend& backend, std::span<const PageLevel> levels);  // root first. DeviceError: out of memory
+  ~PageTables();                                                             // tables are not given back
+  u64 root() const;
+  // Error: an address or a length is not whole pages, outside of the levels, or mapped already (map) or not (unmap);
+  // DeviceError: no memory for tables. Then nothing has changed.
+  void map(u64 address, std::span<const PhysicalRun> runs, PageFlags flags);
+  void unmap(u64 address, i64 bytes);
+  struct Mapping {
+    u64 physical = 0;
+    PageFlags flags;
+    int level = 0, fragment = 0;
+  };
+  std::optional<Mapping> find(u64 address) const;
+  i64 tables() const { return tables_; }
+
+ private:
+  struct Node;
+  struct Entry;
+  i64 page() const { return i64(1) << levels_.back().shift; }
+  size_t index(u64 address, int level) const;
+  bool in_range(u64 address, i64 bytes) const;
+  std::unique_ptr<Node> make(int level, const Entry* splits);
+  Node* descend(u64 address, int level);
+  bool write_run(u64 address, u64 physical, i64 bytes, PageFlags flags);
+  bool split(u64 address);
+  void clear(u64 address, i64 bytes, std::vector<std::unique_ptr<Node>>& garbage);
+  i64 gap(u64 address, i64 bytes, bool mapped) const;
+  PageTableBackend& backend_;
+  std::vector<PageLevel> levels_;
+  std::unique_ptr<Node> root_;
+  i64 tables_ = 0;
+};
 
 }  // namespace ingot

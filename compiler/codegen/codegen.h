@@ -87,6 +87,8 @@ struct Machine {
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
   const Level& level(std::string_view name) const;
+  const Level& outer() const;  // what pieces of a kernel run on: the THREAD level
+  int workers() const { return outer().fanout; }
   int lanes(int element_bits) const;  // elements of a lane group
   int registers() const;              // vector registers of a lane group
   // The innermost level inside the THREAD level with a memory of at least twice as many bytes; nullptr: none.

@@ -186,8 +186,7 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
 #endif
 
   Machine machine = machine_of(target);
-  const Level& outer = *std::ranges::find(machine.levels, RangeKind::THREAD, &Level::kind);
-  double flops_per_ns = machine.lanes(32) * 2 * 2 * 2.0, bytes_per_ns = outer.bytes_per_ns;
+  double flops_per_ns = machine.lanes(32) * 2 * 2 * 2.0, bytes_per_ns = machine.outer().bytes_per_ns;
   program.estimate_ns = i64(std::max(double(program.operations) / flops_per_ns, double(program.bytes) / bytes_per_ns));
   return program;
 }

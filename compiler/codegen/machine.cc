@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The tree of levels that a target is, read from machine.def. The cost model in opt.cc and the heuristic ask it;
 // nothing else knows how wide a vector or how large a cache is.
+#include <algorithm>
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -36,6 +37,7 @@ const Level& Machine::level(std::string_view wanted) const {
     if (l.name == wanted) return l;
   throw Error("machine ", name, " has no level ", wanted);
 }
+const Level& Machine::outer() const { return *std::ranges::find(levels, RangeKind::THREAD, &Level::kind); }
 int Machine::lanes(int element_bits) const {
   int n = level("lane").fanout;
   return lane_bits && element_bits > lane_bits ? n * lane_bits / element_bits : n;

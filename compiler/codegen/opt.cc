@@ -133,8 +133,9 @@ u64 executed(const Shape& s, u64 deps) {
 
 // What a load inside the main reduction would cost as a panel: how often it is read again, and its bytes when the parts
 // of LOOP ranges inside the panel are `inside` elements long.
-constexpr double least_reuse = 32, copies_wanted = 8;
-constexpr i64 far_apart = 512;  // bytes between two rows
+constexpr double least_reuse = 32;
+double copies_of(const Machine& machine) { return 4 * std::max(machine.workers(), 2); }  // each worker packs its own
+constexpr i64 far_apart = 512;                                                           // bytes between two rows
 struct Panel {
   double reuse = 0;  // passes over the panel
   i64 bytes = 0;
@@ -183,7 +184,8 @@ double pass_cost(const Shape& s, const std::vector<U>& order, U range, int lanes
     if (step && *step == 0 && a.store) each = 2.0 * lanes;
     if (each > 2.5 && !*staged) {
       std::optional<Panel> p = panel_of(s, a, [&](U r) { return i64(r == range ? lanes : 1); });
-      double copy = p ? trips(s, a.deps) * (guarded ? 8 : 2) * std::min(copies_wanted, p->reuse) : 0;
+      double copy = p ? trips(s, a.deps) * (guarded ? 8 : 2) * std::min(copies_of(machine), p->reuse) : 0;
+      if (!machine.lane_bits) copy /= lanes;  // lanes that hold any element copy one each
       if (p && machine.room_for(p->bytes) && n + copy < n * each) {
         *staged = &a;
         cost += n + copy;
@@ -396,7 +398,7 @@ Plan choose_plan(U sink, const Target& target) {
     std::erase(plan.order, thread);
     plan.order.insert(plan.order.begin(), thread);
     if (staged && !(staged->deps & s.bit(thread)))
-      plan.split(thread)->block = largest_divisor(most, (most + i64(copies_wanted) - 1) / i64(copies_wanted));
+      plan.split(thread)->block = largest_divisor(most, i64(double(most) / copies_of(machine)));
   }
   if (staged) {
     Staging stage{staged->u, {}, 0, {}, stride(s, staged->index, vector) == 1 ? lanes : 1};

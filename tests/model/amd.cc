@@ -506,6 +506,20 @@ TEST_P(amd_model, loose_memory_needs_none_of_it) {
   c.run(256).signal(0, 1, false).submit(false);
   ASSERT_TRUE(c.arrives(0, 1)) << chip->state();
   EXPECT_EQ(c.vram_read(c.data + 4, 1)[0], 6u);
+  // Pointers are forgotten when a mapping changes, and a fault is reported once.
+  u64 other = c.page();
+  c.map(Card::data_va, other, 1, c.vram_flags()), c.invalidate(GFXHUB);
+  c.run(256).signal(0, 2).submit();
+  ASSERT_TRUE(c.arrives(0, 2)) << chip->state();
+  EXPECT_EQ(c.vram_read(other + 4, 1)[0], 6u);
+  shader.programs[512] = [](const hw::Dispatch&, hw::WaveMemory& m) {
+    u32 value = 0;
+    return m.access(hw::Access::READ, Card::data_va + (512 << 12), &value, 4);
+  };
+  c.run(512).signal(0, 3).submit();
+  EXPECT_FALSE(c.arrives(0, 3));
+  EXPECT_EQ(c.entries().size(), 1u);
+  EXPECT_FALSE(c.get<VM_L2_PROTECTION_FAULT_STATUS>(0, GFXHUB).more_faults);
 }
 
 // ---- resets, processes, hangs --------------------------------------------------------------------------------------

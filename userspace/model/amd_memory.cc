@@ -68,6 +68,7 @@ void AmdModel::flush_hdp() {
 // ---- translation ---------------------------------------------------------------------------------------------------
 void AmdModel::invalidate_tlb(Hub hub, u32 vmids) {
   std::erase_if(tlb_[hub], [&](auto& entry) { return vmids >> (entry.first >> 52) & 1; });
+  mapping_epoch++;
 }
 
 // Walks the tables of a context. On a fault `status` gets the fields of the fault's status register that the walk
@@ -144,7 +145,8 @@ const AmdModel::Aperture& AmdModel::aperture(Hub hub) {
   return a;
 }
 
-std::optional<Translation> AmdModel::translate(const Client& client, u32 vmid, u64 address, hw::Access kind) {
+std::optional<Translation> AmdModel::translate(const Client& client, u32 vmid, u64 address, hw::Access kind,
+                                               bool quiet) {
   using Status = VM_L2_PROTECTION_FAULT_STATUS;
   bool write = kind == hw::Access::WRITE;
   if (fault_next_ && (client.cid == TCP.cid || client.cid == SQC_DATA.cid) && client.hub == GFXHUB) {
@@ -173,7 +175,7 @@ std::optional<Translation> AmdModel::translate(const Client& client, u32 vmid, u
     if (allowed) return t;
     status = pack32(Status{.permission_faults = u64(kind == hw::Access::FETCH ? 8 : write ? 4 : 2)}, GFX11);
   }
-  fault(client, vmid, address, write, status);
+  if (!quiet) fault(client, vmid, address, write, status);
   return std::nullopt;
 }
 
@@ -195,16 +197,15 @@ bool AmdModel::through_l2(const Translation& t, void* data, i64 bytes, bool writ
     for (i64 i = 0; i < bytes; i++) page.valid.set(offset + u64(i)), page.dirty.set(offset + u64(i));
     return true;
   }
-  for (u64 line = offset / line_bytes * line_bytes; line < offset + u64(bytes); line += line_bytes) {
-    bool missing = false;
-    for (u64 i = line; i < line + line_bytes; i++) missing |= !page.valid[i];
-    if (!missing) continue;
+  for (u64 i = offset; i < offset + u64(bytes); i++) {
+    if (page.valid[i]) continue;
+    u64 line = i / line_bytes * line_bytes;
     std::array<u8, line_bytes> fill;
     Translation at = t;
     at.address = t.address / page_bytes * page_bytes + line;
     if (!physical(at, fill.data(), line_bytes, false)) return false;
-    for (u64 i = 0; i < line_bytes; i++)
-      if (!page.valid[line + i]) page.data[line + i] = fill[i], page.valid.set(line + i);
+    for (u64 b = 0; b < line_bytes; b++)
+      if (!page.valid[line + b]) page.data[line + b] = fill[b], page.valid.set(line + b);
   }
   memcpy(bytes_at, &page.data[offset], size_t(bytes));
   return true;
@@ -249,6 +250,10 @@ bool ShaderMemory::access(hw::Access kind, u64 address, void* data, i64 bytes) {
   using hw::Access;
   const Client& client = kind == Access::FETCH ? SQC_INST : kind == Access::SCALAR_READ ? SQC_DATA : TCP;
   bool write = kind == Access::WRITE;
+  if (u8* at = direct(kind, address, bytes)) {
+    write ? memcpy(at, data, size_t(bytes)) : memcpy(data, at, size_t(bytes));
+    return true;
+  }
   return each_page(address, bytes, [&](u64 at, u64 offset, i64 n, i64 done) {
     auto t = chip_.translate(client, vmid_, at, kind);
     if (!t) return false;
@@ -280,13 +285,23 @@ bool ShaderMemory::access(hw::Access kind, u64 address, void* data, i64 bytes) {
     return true;
   });
 }
+// What a page was the last time it was asked for, while nothing has changed that could make it another one.
 u8* ShaderMemory::direct(hw::Access kind, u64 address, i64 bytes) {
-  if (chip_.strict || address % page_bytes + u64(bytes) > page_bytes) return nullptr;
-  auto t = chip_.translate(kind == hw::Access::FETCH ? SQC_INST : TCP, vmid_, address, kind);
-  if (!t) return nullptr;
-  t->address += address % page_bytes;
-  if (t->system) return chip_.dma_pointer(t->address, bytes);
-  return t->address + u64(bytes) <= chip_.vram_bytes_ ? chip_.vram_ + t->address : nullptr;
+  u64 offset = address % page_bytes, number = address / page_bytes;
+  if (chip_.strict || chip_.fault_next_ || offset + u64(bytes) > page_bytes) return nullptr;
+  Recent& recent = recent_[number % recent_.size()];
+  u8 need = u8(1) << u8(kind);
+  if (recent.page != number || recent.epoch != chip_.mapping_epoch) recent = {number, chip_.mapping_epoch, nullptr, 0};
+  if (!(recent.kinds & need)) {
+    auto t = chip_.translate(kind == hw::Access::FETCH ? SQC_INST : TCP, vmid_, address, kind, true);
+    if (!t) return nullptr;
+    u8* host = t->system                                      ? chip_.dma_pointer(t->address, page_bytes)
+               : t->address + page_bytes <= chip_.vram_bytes_ ? chip_.vram_ + t->address
+                                                              : nullptr;
+    if (!host) return nullptr;
+    recent.host = host, recent.kinds |= need;
+  }
+  return recent.host + offset;
 }
 void ShaderMemory::invalidate(bool scalar, bool vector, bool instruction) {
   chip_.cache_control(false, false, vector, scalar, instruction);

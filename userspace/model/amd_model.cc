@@ -94,6 +94,7 @@ void AmdModel::power_on() {
   tlb_[0].clear(), tlb_[1].clear(), doorbell_wptr_.clear(), firmware_.clear(), sos_components_.clear();
   for (CopyEngine& e : engines_) e = {};
   aperture_[0] = aperture_[1] = {};
+  mapping_epoch++;
   sos_ = tmr_ = smu_features_ = false, rlc_done_ns_ = 0, psp_rptr_ = 0, smu_table_ = 0;
   ppt_limit_ = 300;
   for (int hub : {GFXHUB, MMHUB_HUB}) {
@@ -133,7 +134,7 @@ void AmdModel::inject(Injection what) {
       interrupt({.client_id = IH_CLIENT::GRBM_CP, .source_id = IH_SOURCE::CP_ECC_ERROR});
       break;
     }
-    case Injection::SURPRISE_REMOVAL: gone = true; break;
+    case Injection::SURPRISE_REMOVAL: gone = true, mapping_epoch++; break;
   }
 }
 
@@ -226,6 +227,7 @@ bool AmdModel::write(u64 address, u32 value, bool from_host) {
   u32 bank = bank_of(*known);
   cells_[address | u64(bank) << 40] = value;
   aperture_[0].known = aperture_[1].known = false;
+  mapping_epoch++;
   written(*known, value, bank);
   return true;
 }

@@ -46,6 +46,12 @@ class ShaderMemory final : public hw::WaveMemory {  // what a dispatch sees
  private:
   AmdModel& chip_;
   u32 vmid_;
+  struct Recent {
+    u64 page = ~u64(0), epoch = 0;
+    u8* host = nullptr;
+    u8 kinds = 0;  // of access that are allowed
+  };
+  std::array<Recent, 256> recent_;
 };
 
 struct Stream {  // where a queue reads packets: its ring, or an indirect buffer
@@ -122,7 +128,8 @@ class AmdModel final : public Chip {
 
   // ---- amd_memory.cc: VRAM, host data path, page walks, caches
   friend struct Walk;
-  std::optional<Translation> translate(const Client& client, u32 vmid, u64 address, hw::Access kind);
+  std::optional<Translation> translate(const Client& client, u32 vmid, u64 address, hw::Access kind,
+                                       bool quiet = false);
   std::optional<Translation> walk(Hub hub, u32 vmid, u64 address, u64& status);
   void fault(const Client& client, u32 vmid, u64 address, bool write, u64 status);
   bool access(const Client& client, u32 vmid, u64 address, void* data, i64 bytes, bool write, bool through_l2 = false);

@@ -19,6 +19,7 @@ enum Config : u32 {  // PCI Local Bus Specification 3.0, 6.1
 enum Command : u32 { MEMORY_SPACE = 2, BUS_MASTER = 4, INTERRUPT_DISABLE = 1 << 10 };
 constexpr i64 page_bytes = 4096;
 constexpr i64 access_ns = 100;  // what an access takes
+constexpr i64 engine_step_ns = 1000;
 
 u32 get(const std::vector<u8>& bytes, u32 at, int n) {
   u32 value = 0;
@@ -70,6 +71,7 @@ void Chip::config_write(u32 offset, u32 value, int bytes) {
   if (gone || offset + u32(bytes) > config_.size()) return;
   u32 mask = get(writable_, offset, bytes);
   put(config_, offset, (get(config_, offset, bytes) & ~mask) | (value & mask), bytes);
+  mapping_epoch++;
 }
 bool Chip::bus_master() const { return get(config_, COMMAND, 2) & BUS_MASTER; }
 void Chip::object(std::string what) {
@@ -97,11 +99,16 @@ bool Chip::dma(u64 bus, void* data, i64 bytes, bool write) {
 }
 void Chip::advance(i64 ns) {
   now_ns += ns;
-  if (!gone) run(ns);
+  if (!gone) run(std::exchange(unrun_ns_, 0) + ns);
+}
+void Chip::accessed() {
+  now_ns += access_ns, unrun_ns_ += access_ns;
+  if (unrun_ns_ >= engine_step_ns) advance(0);
 }
 
 // ---- ModelBus ------------------------------------------------------------------------------------------------------
 ModelBus::~ModelBus() {
+  chip_.mapping_epoch++;
   for (auto& [handle, m] : memory_) {
     for (u64 bus : m.bus) chip_.dma_pages_.erase(bus / page_bytes);
     ::munmap(m.host, size_t(m.bytes));
@@ -126,7 +133,7 @@ bool ModelBus::reachable(int bar, u64 offset, i64 bytes) {
 }
 u32 ModelBus::read32(int bar, u64 offset) {
   check(offset % 4 == 0, name_, ": a register read at ", hex(offset));
-  chip_.advance(access_ns);
+  chip_.accessed();
   if (!reachable(bar, offset, 4)) return ~u32(0);
   if (bar == 5) return chip_.register_read(offset);
   u32 value = 0;
@@ -135,7 +142,7 @@ u32 ModelBus::read32(int bar, u64 offset) {
 }
 void ModelBus::write32(int bar, u64 offset, u32 value) {
   check(offset % 4 == 0, name_, ": a register write at ", hex(offset));
-  chip_.advance(access_ns);
+  chip_.accessed();
   if (!reachable(bar, offset, 4)) return;
   if (bar == 5) chip_.register_write(offset, value);
   if (bar == 0) chip_.memory_write(offset, &value, 4);
@@ -143,21 +150,21 @@ void ModelBus::write32(int bar, u64 offset, u32 value) {
 }
 void ModelBus::write64(int bar, u64 offset, u64 value) {
   check(offset % 8 == 0, name_, ": a doorbell at ", hex(offset));
-  chip_.advance(access_ns);
+  chip_.accessed();
   if (!reachable(bar, offset, 8)) return;
   if (bar == 2) chip_.doorbell(offset, value);
   if (bar == 0) chip_.memory_write(offset, &value, 8);
   if (bar == 5) chip_.object(str("a register write of 64 bits at ", hex(offset)));
 }
 void ModelBus::copy_from(int bar, u64 offset, void* to, i64 bytes) {
-  chip_.advance(access_ns);
+  chip_.accessed();
   if (!reachable(bar, offset, bytes) || bar != 0)
     memset(to, -1, size_t(bytes));
   else
     chip_.memory_read(offset, to, bytes);
 }
 void ModelBus::copy_to(int bar, u64 offset, const void* from, i64 bytes) {
-  chip_.advance(access_ns);
+  chip_.accessed();
   if (reachable(bar, offset, bytes) && bar == 0) chip_.memory_write(offset, from, bytes);
 }
 hw::DmaMemory ModelBus::dma_alloc(i64 bytes, bool contiguous) {
@@ -182,6 +189,7 @@ void ModelBus::dma_free(hw::DmaMemory& memory) {
   auto m = memory_.find(memory.handle);
   check(m != memory_.end(), name_, ": DMA memory freed twice");
   for (u64 bus : m->second.bus) chip_.dma_pages_.erase(bus / page_bytes);
+  chip_.mapping_epoch++;
   ::munmap(m->second.host, size_t(m->second.bytes));
   memory_.erase(m);
   memory = {};

@@ -60,9 +60,12 @@ class Chip {
   void raise_interrupt() { interrupts_++; }
   bool bus_master() const;
   bool gone = false;
+  u64 mapping_epoch = 1;  // grows when a pointer that dma_pointer() gave may be wrong
 
  private:
-  void advance(i64 ns);
+  void advance(i64 ns);  // time passes
+  void accessed();       // a little of it: engines run when enough has come together
+  i64 unrun_ns_ = 0;
   u32 config_read(u32 offset, int bytes) const;
   void config_write(u32 offset, u32 value, int bytes);
   PciIdentity identity_;

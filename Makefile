@@ -68,6 +68,7 @@ TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-DEVICE_MODEL := userspace/model/%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
+owned-ISA_RDNA := compiler/isa/rdna%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
 upper  = $(shell echo $1 | tr a-z A-Z)
 $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$t) := tools/$t.cc tools/$t/%))

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
-// `ingot asm`: assembly text to machine code. Lines as llvm-mc's Intel syntax takes them, `label:` and comments after #
-// or ;. With -o the bytes go to a file, else they are printed: as hexadecimal (--hex), or as a listing with encodings.
+// `ingot asm`: assembly text to machine code. Lines as llvm-mc takes them (Intel syntax for x86), `label:` and comments
+// after
+// #, ; or //. With -o the bytes go to a file, else they are printed: as hexadecimal (--hex), or as a listing with
+// encodings.
 #include <cstdio>
 #include <iostream>
 #include <iterator>
@@ -16,11 +18,12 @@ int asm_main(Arguments args) {
     if (a == "-o") a = "--output";  // the letter every assembler has
   Options o("ingot asm", spelled);
   std::string name = o.value("isa", "x86", "instruction set");
+  std::string arch = o.value("arch", "", "processor, where the instruction set has several: gfx1100");
   std::string out = o.value("output", "", "write the bytes to this file; also -o FILE");
   bool hex_only = o.flag("hex", "print the bytes as hexadecimal");
   auto files = o.rest("[FILE | -]", "assemble FILE, or standard input", 0, 1);
-  const isa::Isa* isa = isa::find_isa(name);
-  if (!isa) throw UsageError("no instruction set is called \"", name, "\"; there is: x86");
+  const isa::Isa* isa = isa::find_isa(name, arch);
+  if (!isa) throw UsageError("no instruction set is called \"", name, " ", arch, "\"; there are: ", isa::isa_names());
   std::string text = files.empty() || files[0] == "-" ? std::string(std::istreambuf_iterator<char>(std::cin), {})
                                                       : read_file(std::string(files[0]));
   std::vector<u8> code = isa::assemble(*isa, text);

@@ -40,11 +40,12 @@ static std::vector<u8> bytes_of_hex(std::string_view text) {
 int dis_main(Arguments args) {
   Options o("ingot dis", args);
   std::string name = o.value("isa", "x86", "instruction set");
+  std::string arch = o.value("arch", "", "processor, where the instruction set has several: gfx1100");
   std::string text = o.value("hex", "", "disassemble these bytes, given as hexadecimal text");
   bool plain = o.flag("no-encoding", "leave the bytes out");
   auto files = o.rest("[FILE | -]", "disassemble the bytes of FILE, or of standard input", 0, 1);
-  const isa::Isa* isa = isa::find_isa(name);
-  if (!isa) throw UsageError("no instruction set is called \"", name, "\"; there is: x86");
+  const isa::Isa* isa = isa::find_isa(name, arch);
+  if (!isa) throw UsageError("no instruction set is called \"", name, " ", arch, "\"; there are: ", isa::isa_names());
   std::vector<u8> code;
   if (!text.empty()) {
     code = bytes_of_hex(text);

@@ -40,6 +40,12 @@ const Isa* find_isa(std::string_view name, std::string_view arch) {
   return nullptr;
 }
 
+std::string isa_names() {
+  std::string out;
+  for (const Isa& isa : isas()) out += str(out.empty() ? "" : ", ", isa.name, isa.arch.empty() ? "" : " ", isa.arch);
+  return out.empty() ? "none in this build" : out;
+}
+
 Operand reg(RegClass cls, int bits, u32 number) {
   Operand o;
   o.kind = Operand::REG, o.cls = cls, o.bits = u16(bits), o.reg = number;
@@ -110,7 +116,7 @@ std::vector<u8> assemble(const Isa& isa, std::string_view text) {
   int number = 0;
   for (std::string_view raw : split(text, '\n')) {
     number++;
-    std::string_view s = trim(raw.substr(0, raw.find_first_of("#;")));
+    std::string_view s = trim(raw.substr(0, std::min(raw.find_first_of("#;"), raw.find("//"))));
     for (size_t colon; (colon = s.find(':')) != s.npos && is_name(trim(s.substr(0, colon)));
          s = trim(s.substr(colon + 1)))
       if (!labels.emplace(std::string(trim(s.substr(0, colon))), lines.size()).second)

@@ -140,6 +140,7 @@ struct Isa {
 };
 std::span<const Isa> isas();
 const Isa* find_isa(std::string_view name, std::string_view arch = "");  // without arch the first of that name
+std::string isa_names();                                                 // "x86, rdna gfx1100", for messages
 inline std::vector<const Inst*> rows_named(const Isa& isa, std::string_view name) {  // in the order of the table
   return isa.rows_named(name);
 }

@@ -647,6 +647,7 @@ TEST_P(amd_model, vram_is_reached_through_the_index_registers_too) {
   objection("without the aperture bit");
 }
 TEST_P(amd_model, a_small_bar_shows_the_first_part_of_vram) {
+  card.reset();
   chip = make_amd({.target = GetParam(), .vram_bytes = i64(128) << 20, .visible_vram_bytes = 16 << 20});
   ModelBus bus(*chip);
   EXPECT_EQ(bus.bar(0).bytes, 16 << 20);

@@ -95,12 +95,12 @@ constexpr Listed listed[] = {
        return c.byte(0) == 0x8F && c.has_66 &&
               (c.ours.length == c.llvm.length + 2 || (c.llvm_alone() && c.llvm.length > 13));
      }},
-    {"66 before VEX is #UD (SDM 2.3.2); LLVM minds it at opcode AE only",
+    {"66 before VEX is #UD (SDM 2.3.3); LLVM minds it at opcode AE only",
      [](const Case& c) {
        bool ae = c.byte(0) == 0xC5 ? c.byte(2) == 0xAE : c.byte(0) == 0xC4 && c.byte(3) == 0xAE;
        return ae && c.has_66 && c.ours_alone();
      }},
-    {"66 before EVEX is #UD (SDM 2.7.4); under map 4 LLVM takes it for 16-bit operands",
+    {"66 before EVEX is #UD (SDM 2.7.11); under map 4 LLVM takes it for 16-bit operands",
      [](const Case& c) {
        return c.evex_map() == 4 && c.has_66 &&
               (c.same_length() || (c.llvm_alone() && c.byte(4) == 0xF8) || c.ours.length == c.llvm.length + 2 ||

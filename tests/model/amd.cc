@@ -444,7 +444,7 @@ TEST_P(amd_model, a_kernel_sees_new_data_when_caches_are_invalidated) {
   card->bring_up();
   Card& c = *card;
   u32 seen = 0;
-  for (hw::Access kind : {hw::Access::READ, hw::Access::SCALAR_READ}) {
+  for (hw::Access kind : {hw::Access::READ, hw::Access::SCALAR_READ, hw::Access::FETCH}) {
     shader.programs[256] = [&, kind](const hw::Dispatch&, hw::WaveMemory& m) {
       return m.access(kind, Card::data_va, &seen, 4);
     };

@@ -74,25 +74,25 @@ void AmdModel::psp_ring() {
        psp_rptr_ = (psp_rptr_ + frame_dwords) % dwords) {
     std::vector<u32> words(frame_dwords), command(256);
     if (wptr % frame_dwords) return object("PSP: the write pointer is inside of a frame");
-    if (!access(MP0_CLIENT, 0, ring + psp_rptr_ * 4, words.data(), frame_dwords * 4, false))
+    if (!access(MP0_MEMORY, 0, ring + psp_rptr_ * 4, words.data(), frame_dwords * 4, false))
       return object("PSP: no ring in memory");
     auto frame = unpack<PSP_RB_FRAME>(words, generation_);
     if (!frame.cmd_buf_addr || !frame.fence_addr) {
       object("PSP: a frame without a command or a fence; was the host data path flushed?");
       continue;
     }
-    if (!access(MP0_CLIENT, 0, frame.cmd_buf_addr, command.data(), 1024, false)) continue;
+    if (!access(MP0_MEMORY, 0, frame.cmd_buf_addr, command.data(), 1024, false)) continue;
     u32 status = std::exchange(refuse_psp_, false) ? failed : psp_command(command);
     set_bits(command, layout_PSP_CMD_RESP, *hw::find_field(layout_PSP_CMD_RESP, "status"), generation_, status);
-    access(MP0_CLIENT, 0, frame.cmd_buf_addr, command.data(), 1024, true);
+    access(MP0_MEMORY, 0, frame.cmd_buf_addr, command.data(), 1024, true);
     u32 fence = u32(frame.fence_value);
-    access(MP0_CLIENT, 0, frame.fence_addr, &fence, 4, true);
+    access(MP0_MEMORY, 0, frame.fence_addr, &fence, 4, true);
   }
 }
 
 u32 AmdModel::load_firmware(u64 address, u64 bytes, u64 type) {
   std::vector<u8> image(bytes);
-  if (!bytes || bytes > max_image || !access(MP0_CLIENT, 0, address, image.data(), i64(bytes), false)) return failed;
+  if (!bytes || bytes > max_image || !access(MP0_MEMORY, 0, address, image.data(), i64(bytes), false)) return failed;
   bool empty = std::all_of(image.begin(), image.end(), [](u8 b) { return b == 0; });
   if (empty)
     return object(str("PSP: the image at ", hex(address), " is all zeros; was the host data path flushed?")), failed;
@@ -219,7 +219,7 @@ void AmdModel::write_metrics(u64 address) {
   m.AvgFanRpm = busy ? 1500 : 0;
   m.PcieRate = 3, m.PcieWidth = 6;
   std::vector<u32> words = pack(m, generation_);
-  if (!access(MP1_CLIENT, 0, address, words.data(), i64(words.size() * 4), true))
+  if (!access(MP1_MEMORY, 0, address, words.data(), i64(words.size() * 4), true))
     object("SMU: its table cannot be written");
 }
 

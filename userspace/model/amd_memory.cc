@@ -130,7 +130,7 @@ void AmdModel::fault(const Client& client, u32 vmid, u64 address, bool write, u6
   IH_ENTRY entry{
       .client_id = hub == GFXHUB ? IH_CLIENT::GFX : IH_CLIENT::VMC, .source_id = IH_SOURCE::UTCL2_FAULT, .vmid = vmid};
   entry.context_id0 = u32(address / page_bytes), entry.context_id1 = u32(address / page_bytes >> 32) & 15;
-  if (client.hub != MMHUB_HUB || client.cid != IH_CLIENT_MEMORY.cid) interrupt(entry);
+  if (client.hub != MMHUB_HUB || client.cid != IH_MEMORY.cid) interrupt(entry);
 }
 
 // VMID 0 reaches VRAM without tables inside of the system aperture.

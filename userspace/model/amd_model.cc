@@ -91,7 +91,7 @@ AmdModel::~AmdModel() { ::munmap(vram_, vram_bytes_); }
 
 void AmdModel::power_on() {
   cells_.clear(), queues_.clear(), l2_.clear(), vector_.clear(), scalar_.clear(), instruction_.clear(), hdp_.clear();
-  tlb_[0].clear(), tlb_[1].clear(), doorbell_wptr_.clear(), firmware_.clear(), sos_components_.clear();
+  tlb_[0].clear(), tlb_[1].clear(), firmware_.clear(), sos_components_.clear();
   for (CopyEngine& e : engines_) e = {};
   aperture_[0] = aperture_[1] = {};
   mapping_epoch++;
@@ -344,13 +344,13 @@ void AmdModel::interrupt(const IH_ENTRY& given) {
     pointer = reg<IH_RB_WPTR>();
     pointer.rb_overflow = control.wptr_overflow_enable;
     object("an interrupt was lost: the ring is full");
-  } else if (!access(IH_CLIENT_MEMORY, 0, base + wptr, words.data(), i64(words.size() * 4), true)) {
+  } else if (!access(IH_MEMORY, 0, base + wptr, words.data(), i64(words.size() * 4), true)) {
     return object(str("an interrupt was lost: its ring at ", hex(base), " cannot be written"));
   }
   raw<IH_RB_WPTR>() = pack32(pointer, generation_);
   u64 copy_to = u64(reg<IH_RB_WPTR_ADDR_HI>().addr) << 32 | (u64(reg<IH_RB_WPTR_ADDR_LO>().addr) << 2);
   u32 shadow = raw<IH_RB_WPTR>();
-  if (control.wptr_writeback_enable) access(IH_CLIENT_MEMORY, 0, copy_to, &shadow, 4, true);
+  if (control.wptr_writeback_enable) access(IH_MEMORY, 0, copy_to, &shadow, 4, true);
   if (control.enable_intr) raise_interrupt();
 }
 

@@ -14,15 +14,14 @@ namespace ingot::model {
 using namespace amd;
 using hw::Layout;
 
-struct Client {  // who asks a memory hub: its hub, its number in a fault's status, its name
+struct Client {  // who asks a memory hub: its hub, and its number in a fault's status
   Hub hub;
-  u32 cid;
-  const char* name;
+  u64 cid;
 };
-// GFXHUB's numbers on gfx11: Linux, gfxhub_v3_0.c.
-inline constexpr Client CPF{GFXHUB, 4, "CPF"}, CPC{GFXHUB, 5, "CPC"}, TCP{GFXHUB, 8, "TCP"},
-    SQC_INST{GFXHUB, 9, "SQC (inst)"}, SQC_DATA{GFXHUB, 10, "SQC (data)"}, SDMA_CLIENT{GFXHUB, 13, "SDMA0"},
-    IH_CLIENT_MEMORY{MMHUB_HUB, 0, "IH"}, MP0_CLIENT{MMHUB_HUB, 1, "MP0"}, MP1_CLIENT{MMHUB_HUB, 2, "MP1"};
+inline constexpr Client CPF{GFXHUB, GFXHUB_CLIENT::CPF}, CPC{GFXHUB, GFXHUB_CLIENT::CPC},
+    TCP{GFXHUB, GFXHUB_CLIENT::TCP}, SQC_INST{GFXHUB, GFXHUB_CLIENT::SQC_INST},
+    SQC_DATA{GFXHUB, GFXHUB_CLIENT::SQC_DATA}, SDMA_CLIENT{GFXHUB, GFXHUB_CLIENT::SDMA0}, IH_MEMORY{MMHUB_HUB, 0},
+    MP0_MEMORY{MMHUB_HUB, 1}, MP1_MEMORY{MMHUB_HUB, 2};
 
 struct Translation {
   u64 address = 0;  // in VRAM, or on the bus
@@ -70,13 +69,11 @@ struct Queue {  // one compute queue: its bank of registers is the HQD
   bool hung = false;                 // injected
   std::unique_ptr<ShaderMemory> memory;
   std::string last_packet;
-  u64 skip_to = 0;  // PRED_EXEC, COND_EXEC
 };
 struct CopyEngine {
   std::deque<Stream> streams;
   std::string halted, last_packet;
   u64 wptr = 0;
-  bool running = false;
 };
 
 class AmdModel final : public Chip {
@@ -127,7 +124,6 @@ class AmdModel final : public Chip {
   std::string where_is(u64 dword_address) const;
 
   // ---- amd_memory.cc: VRAM, host data path, page walks, caches
-  friend struct Walk;
   std::optional<Translation> translate(const Client& client, u32 vmid, u64 address, hw::Access kind,
                                        bool quiet = false);
   std::optional<Translation> walk(Hub hub, u32 vmid, u64 address, u64& status);
@@ -196,7 +192,6 @@ class AmdModel final : public Chip {
   u32 ppt_limit_ = 0;
   std::map<u32, Queue> queues_;
   CopyEngine engines_[2];
-  std::unordered_map<u32, u64> doorbell_wptr_;
 };
 
 struct ChipRow {

@@ -34,6 +34,52 @@ std::span<const Effect> effects_of(const Inst& r) {
     default: return {};
   }
 }
+DType dtype_of(const OperandSpec& s) {
+  DType d{s.type};
+  return d.bits() && !d.is_bool() && s.bits > d.bits() ? d.with_lanes(s.bits / d.bits()) : d;
+}
+
+namespace {
+struct Builder {
+  const Pat& pattern;
+  std::span<const U> operands;
+  int at = 0;
+  // The subtree at `at`; nullptr for an immediate, which waits in `literal` until its type is known.
+  U build(DType wanted, const Pat::Term*& literal) {
+    const Pat::Term& t = pattern.term[size_t(at++)];
+    literal = nullptr;
+    if (t.kind == Pat::Term::HOLE) return operands[t.v];
+    if (t.kind == Pat::Term::IMM || t.kind == Pat::Term::FLOAT_IMM) return literal = &t, nullptr;
+    check(t.kind == Pat::Term::NODE && t.sources <= 3, "a meaning is made of operands, immediates and ops");
+    Op op = Op(t.v);
+    if (t.dtype >= 0) wanted = DType{Scalar(t.dtype), wanted.lanes};
+    U source[3];
+    const Pat::Term* pending[3];
+    for (int k = 0; k < t.sources; k++) source[k] = build(wanted, pending[k]);
+    int first = op == Op::WHERE;  // a condition has its own type
+    DType beside = wanted;
+    for (int k = t.sources; k-- > first;)
+      if (source[k]) beside = source[k]->dtype;
+    for (int k = 0; k < t.sources; k++)
+      if (pending[k]) source[k] = immediate(*pending[k], beside);
+    if (op == Op::CAST) return cast(source[0], wanted.with_lanes(source[0]->dtype.lanes));
+    DType type = has(op, TO_BOOL) ? BOOL.with_lanes(source[0]->dtype.lanes) : op == Op::BITCAST ? wanted : beside;
+    return make(op, type, std::span<const U>(source, t.sources));
+  }
+  static U immediate(const Pat::Term& t, DType d) {
+    return t.kind == Pat::Term::IMM ? constant(d, t.imm) : constant_float(d, std::bit_cast<double>(t.imm));
+  }
+};
+}  // namespace
+
+U build_effect(const Inst& row, const Effect& e, std::span<const U> operands) {
+  const Pat::Term* literal;
+  DType wanted = dtype_of(row.spec[e.target]);
+  Builder b{e.value, operands};
+  U value = b.build(wanted, literal);
+  return value ? value : Builder::immediate(*literal, wanted);
+}
+
 const Isa* find_isa(std::string_view name, std::string_view arch) {
   for (const Isa& isa : isas())
     if (isa.name == name && (arch.empty() || isa.arch == arch)) return &isa;

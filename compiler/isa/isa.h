@@ -112,6 +112,10 @@ inline std::span<const OperandSpec> operands_of(const Inst& r) {
   return {r.spec, r.specs};
 }  // text order, then implicit
 std::span<const Effect> effects_of(const Inst&);  // empty: no pattern meaning
+// An effect as UOps over the values of the row's operands (by position, null where not read). Types flow up from the
+// operands; an immediate of the pattern has the type of the source beside it, else the one that is wanted of the node.
+U build_effect(const Inst&, const Effect&, std::span<const U> operands);
+DType dtype_of(const OperandSpec& s);  // as what the meaning sees an operand of a row that mixes types
 inline const Effect* effect_of(const Inst& r) { return r.effect < 0 ? nullptr : effects_of(r).data(); }
 inline DType dtype_of(const Inst& r) { return r.dtype; }
 inline u64 features_of(const Inst& r) { return r.features; }

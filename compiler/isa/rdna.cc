@@ -20,8 +20,9 @@ using namespace rdna::fields;
 using Bytes = std::vector<u8>;
 
 // ---- tables -------------------------------------------------------------------------------------------------------
-extern const TableView rdna_scalar, rdna_vector, rdna_compare, rdna_memory;
-static const TableView* const tables[] = {&rdna_scalar, &rdna_vector, &rdna_compare, &rdna_memory};
+extern const TableView rdna_scalar, rdna_vop, rdna_compare, rdna_vop3, rdna_ds, rdna_flat, rdna_global;
+static const TableView* const tables[] = {&rdna_scalar, &rdna_vop,  &rdna_compare, &rdna_vop3,
+                                          &rdna_ds,     &rdna_flat, &rdna_global};
 static size_t row_count() {
   size_t n = 0;
   for (const TableView* t : tables) n += t->n;

@@ -328,9 +328,11 @@ struct Source {  // a row as written, before its meaning goes into the table's l
  private:
   constexpr bool valu() const { return row.format >= VOP1 && row.format <= VOPD; }
   static constexpr bool starts(std::string_view s, std::string_view t) { return s.substr(0, t.size()) == t; }
+  // Clang counts every step of a constant expression: look at first letters before comparing.
+  static constexpr size_t n_kinds = std::size(kinds), n_classes = std::size(classes), n_dtypes = std::size(dtype_rows);
   static constexpr Scalar scalar_named(std::string_view s) {
-    for (size_t i = 0; i < std::size(dtype_rows); i++)
-      if (s == dtype_rows[i].name) return Scalar(i);
+    for (size_t i = 0; i < n_dtypes; i++)
+      if (s[0] == dtype_rows[i].name[0] && s == dtype_rows[i].name) return Scalar(i);
     throw "no dtype has this name";
   }
   static constexpr void read_type(OperandSpec& s, std::string_view t) {
@@ -348,8 +350,9 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     s.bits = u16(dtype_rows[int(s.type)].bits * lanes);
   }
   static constexpr ImmediateKind kind_named(std::string_view t) {
-    for (size_t i = 1; i < std::size(kinds); i++)
-      if (kinds[i].name == t) return ImmediateKind(i);
+    if (t[0] == 'u' || t[0] == 'f') return t == "uoffset" ? KIND_uoffset : NOT_IMMEDIATE;  // nearly all are dtypes
+    for (size_t i = 1; i < n_kinds; i++)
+      if (kinds[i].name[0] == t[0] && kinds[i].name == t) return ImmediateKind(i);
     return NOT_IMMEDIATE;
   }
   constexpr void read_operands(std::string_view text) {
@@ -444,8 +447,8 @@ struct Source {  // a row as written, before its meaning goes into the table's l
       row.encodings = wide ? HAS_BASE | HAS_E64 : HAS_BASE | HAS_E64 | HAS_DPP | HAS_E64_DPP;
   }
   constexpr void column(std::string_view w) {
-    for (size_t c = 1; c < std::size(classes); c++)
-      if (classes[c].name == w) {
+    for (size_t c = 1; c < n_classes; c++)
+      if (classes[c].name[0] == w[0] && classes[c].name == w) {
         row.cls = Class(c);
         return;
       }

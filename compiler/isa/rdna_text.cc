@@ -187,8 +187,9 @@ static std::string print_delay(i64 v) {
     if (s) out += str(out.empty() ? "" : " | ", what, "(", s->name, ")");
     return s != nullptr;
   };
-  bool known =
-      part("instid0", u32(v) & 15, 0) & part("instskip", u32(v) >> 4 & 7, 16) & part("instid1", u32(v) >> 7 & 15, 0);
+  bool known = part("instid0", u32(v) & 15, 0);
+  known &= part("instskip", u32(v) >> 4 & 7, 16);
+  known &= part("instid1", u32(v) >> 7 & 15, 0);
   if (!known || v >> 11) return hex(u64(v));
   return out.empty() ? "0" : out;
 }
@@ -389,7 +390,8 @@ static std::string print_immediate(const Row& r, const OperandSpec& spec, const 
   i64 v = sign_extended(o.imm, bits);
   int code = inline_code(s, v);
   if (code && code <= 208) return str(v);
-  if (code && !integer16) return print_float(decode_float(u64(v), inline_dtype(s)), inline_dtype(s) == F64);
+  if (code && !integer16)
+    return print_float(decode_float(u64(v), inline_dtype(s)), inline_dtype(s) == F64 || s.bits > 64);
   if (float_literal(s)) return hex(u64(v) >> 32);
   return hex(u64(v) & (bits == 64 ? 0xffffffff : (u64(1) << bits) - 1));
 }
@@ -525,8 +527,8 @@ static std::string print_one(const Row& r, const Operand* op, std::string_view s
       continue;
     }
     if (r.kind[i] == KIND_byte) {  // SMEM: a number instead of the register, or after it
-      bool no_register = op[i - 1].reg == NULL_REGISTER;
-      if (op[i].imm) out += str(no_register ? ", " : " offset:", text);
+      bool alone = op[i - 1].reg == NULL_REGISTER;
+      if (op[i].imm) out += str(alone ? ", " : " offset:", text);
       continue;
     }
     if (r.spec[i].place == SOFFSET && op[i].reg == NULL_REGISTER && op[i + 1].imm) continue;
@@ -758,7 +760,6 @@ static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::stri
 
 bool rdna::parse(Generation g, std::string_view line, Instruction& out, std::string& error) {
   if (size_t both = line.find("::"); both != line.npos) {
-    Instruction y;
     std::string_view half[2] = {line.substr(0, both), line.substr(both + 2)};
     Instruction part[2];
     for (int k = 0; k < 2; k++) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// The rows of rdna_memory.def, as constants.
+// The rows of rdna_flat.def, as constants.
 #include "compiler/isa/rdna.h"
 
 namespace ingot::isa {
@@ -7,10 +7,10 @@ using namespace rdna;
 using namespace rdna::names;
 static constexpr Source sources[] = {
 #define RDNA(...) {__VA_ARGS__},
-#include "compiler/isa/rdna_memory.def"
+#include "compiler/isa/rdna_flat.def"
 #undef RDNA
 };
 static constexpr auto table = make_table<count_meanings(sources)>(sources);
-extern const TableView rdna_memory;
-constexpr TableView rdna_memory{table.rows.data(), table.rows.size(), table.meanings.data()};
+extern const TableView rdna_flat;
+constexpr TableView rdna_flat{table.rows.data(), table.rows.size(), table.meanings.data()};
 }  // namespace ingot::isa

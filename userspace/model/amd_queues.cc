@@ -244,7 +244,7 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
         cache_control(p.tc_wb_action_ena, p.tc_action_ena, p.tcl1_action_ena, p.sh_kcache_action_ena,
                       p.sh_icache_action_ena);
       else
-        cache_control(p.gl2_wb, p.gl2_inv, p.glv_inv && p.gl1_inv, p.glk_inv, p.gli_inv);
+        cache_control(p.gl2_wb, p.gl2_inv, p.glv_inv && (p.gl1_inv || generation_ == GFX12), p.glk_inv, p.gli_inv);
       return DONE;
     }
     case code<EVENT_WRITE>: {
@@ -262,7 +262,7 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
       if (generation_ == GFX94)
         cache_control(p.tc_wb_action_ena, p.tc_action_ena, p.tcl1_action_ena, false, false);
       else
-        cache_control(p.gl2_wb, p.gl2_inv, p.glv_inv && p.gl1_inv, p.glk_inv, false);
+        cache_control(p.gl2_wb, p.gl2_inv, p.glv_inv && (p.gl1_inv || generation_ == GFX12), p.glk_inv, false);
       u64 value = p.data_sel == RELEASE_MEM::GPU_CLOCK_COUNT || p.data_sel == RELEASE_MEM::SYSTEM_CLOCK_COUNT
                       ? u64(now_ns / 10)
                       : p.data;

@@ -445,10 +445,15 @@ void for_seeds(const char* test, i64 graphs, const std::function<void(i64)>& bod
   for (int s : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) signal(s, SIG_DFL);
 }
 
+// {}: equal, the sign of a zero aside: MAX has either's. Otherwise 256 roundings of the coarsest float that the value
+// went through.
 Tolerance tolerance_of(const Node& n) {
-  return n.exact
-             ? Tolerance{}
-             : Tolerance{false, 256, std::max(1., n.bound)};  // {}: equal, the sign of a zero aside: MAX has either's
+  if (n.exact) return {};
+  const int bits = n.t.dtype().row().mantissa_bits;
+  int coarsest = bits;
+  for (U u : toposort(n.t.uop()))
+    if (u->dtype.is_float()) coarsest = std::min(coarsest, int(u->dtype.row().mantissa_bits));
+  return {false, std::ldexp(256, bits - coarsest), std::max(1., n.bound)};
 }
 
 // The roots: the last three tensors, brought into memory together.

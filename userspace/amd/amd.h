@@ -113,6 +113,7 @@ class Gmc final : public PageTableBackend {
   u64 mc(u64 paddr) const { return fb_base_ + paddr; }
   // The boot region: the first 32 MiB of VRAM, which outlives a process. Always the same order, so the same places.
   u64 alloc_boot(i64 bytes, i64 align = page_bytes);
+  void create_tables();  // once VRAM is there to stay
   void init_hub(Hub hub);
   bool hub_ready(Hub hub) const { return ready_[hub]; }
   void invalidate(Hub hub);
@@ -151,7 +152,7 @@ class Gmc final : public PageTableBackend {
 
 // ---- psp.cc: firmware ----------------------------------------------------------------------------------------------
 using FirmwareReader = std::function<std::optional<std::string>(std::string_view name)>;  // "gc_11_0_0_mec": its file
-FirmwareReader system_firmware();  // $FIRMWARE, then the folders of linux-firmware
+FirmwareReader system_firmware(std::string folder = "");  // "": where linux-firmware is installed
 struct Firmware {
   struct Part {
     std::string name;        // "gc_11_0_0_mec RS64_MEC"
@@ -271,10 +272,11 @@ struct Kernel {  // of a program in memory, from its KERNEL_DESCRIPTOR
   bool wave32 = true, dispatch_pointer = false;
   int first_user = 0;  // user data registers before the address of the arguments
 };
+Kernel parse_kernel(std::span<const u8> code, std::string_view name, u64 va, Generation generation);  // Error
 struct Scratch {  // private memory of all waves
   u64 va = 0;
   i64 wave_bytes = 0;
-  int waves = 0;  // per shader engine
+  i64 waves = 0;  // per shader engine
 };
 class Packets {  // PM4 and SDMA packets as words
  public:
@@ -322,8 +324,8 @@ class Packets {  // PM4 and SDMA packets as words
   const Chip& chip_;
 };
 // "0x10: RELEASE_MEM …" a line each, for DEBUG=6, reports and tools; what does not decode is shown as words.
-std::string describe_pm4(std::span<const u32> words, Generation generation, size_t first = 0);
-std::string describe_sdma(std::span<const u32> words, Generation generation, size_t first = 0);
+std::string describe_pm4(std::span<const u32> words, Generation generation, const hw::RegisterMap* names = nullptr);
+std::string describe_sdma(std::span<const u32> words, Generation generation);
 
 class Queue {  // a ring that an engine reads, in system memory, and its timeline
  public:
@@ -339,15 +341,12 @@ class Queue {  // a ring that an engine reads, in system memory, and its timelin
   u64 done();  // the timeline's value
   u64 last() const { return last_; }
   bool wait(u64 value, i64 timeout_ns);
-  u64 timeline() const;  // va of the timeline's value, for waits of other queues
-  u64 read_pointer();    // of the engine, in dwords since the start
-  u64 write_pointer() const { return write_; }
-  std::string pending();  // the packets around the read pointer, decoded
-  void restart();         // after a reset of the engine: nothing is pending any more
+  u64 timeline() const;   // va of the timeline's value, for waits of other queues
+  i64 unread();           // dwords in the ring that the engine has not taken
+  std::string pending();  // the packets it takes next, decoded
+  void restart();         // the engine starts anew: nothing is pending any more, the timeline is at last()
 
  private:
-  void put(std::span<const u32> words);
-  void ring_doorbell();
   Chip& chip_;
   Gmc& gmc_;
   Memory memory_;
@@ -355,28 +354,46 @@ class Queue {  // a ring that an engine reads, in system memory, and its timelin
   u64 write_ = 0, last_ = 0, doorbell_ = 0;
 };
 
-// A captured step: packets in memory of the chip, started by one indirect buffer and one doorbell. Words that change
-// from replay to replay are patched in place.
-struct Step {
-  Memory memory;
-  i64 dwords = 0;
-  struct Patch {
-    i64 dword;     // low word; the high one follows
-    int argument;  // whose value
-    i64 add;
-    int shift;  // program addresses are stored >> 8
+// A captured step: the packets of many launches and their arguments, built once. A replay writes the addresses that
+// differ from run to run into the arguments, and submits one indirect buffer: a microsecond or two whatever its length.
+class Step {
+ public:
+  struct Call {
+    const Kernel* kernel;
+    u32 groups[3], threads[3];
+    std::vector<u64> arguments;
+    std::vector<int> slots;  // per argument: the replay's value that is added to it; -1: none
   };
-  std::vector<Patch> patches;
-  std::vector<Memory> arguments;  // kernel arguments, which patches point into as well
+  Step(Chip& chip, Gmc& gmc, std::span<const Call> calls, const Scratch& scratch);
+  ~Step();
+  Step(const Step&) = delete;
+  // The timeline's value when it is done. Waits for its own last replay, whose arguments it would overwrite.
+  u64 replay(Queue& queue, std::span<const u64> values, i64 timeout_ns);
+
+ private:
+  struct Patch {
+    i64 offset;
+    int slot;
+    u64 add;
+  };
+  Gmc& gmc_;
+  Memory memory_;  // arguments, then packets
+  u64 packets_ = 0;
+  i64 dwords_ = 0;
+  std::vector<Patch> patches_;
+  u64 last_ = 0;
+  const Queue* last_queue_ = nullptr;
+  std::vector<u32> submission_;
 };
 
 // ---- device.cc -----------------------------------------------------------------------------------------------------
 struct Options {
   FirmwareReader firmware = system_firmware();
   bool exact_firmware = true;
-  int power_limit_watts = 0;  // 0: the chip's own
+  int power_limit_watts = 0;     // 0: the chip's own, with its clocks pinned to their highest level
+  i64 timeout_ns = 10'000 * ms;  // of a submission without progress
 };
+// Boots the chip, or attaches to one that the last process left in order. Error, DeviceError: why it cannot.
 std::unique_ptr<Device> open(std::unique_ptr<hw::Bus> bus, const Options& options);
-bool is_supported(hw::Bus& bus);  // vendor and device id
 
 }  // namespace ingot::amd

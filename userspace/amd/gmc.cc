@@ -57,8 +57,8 @@ Gmc::Gmc(Chip& chip)
   fb_end_ = chip.read<MC_VM_FB_LOCATION_TOP>({.hub = MMHUB_HUB}).fb_top << 24;
   scratch_page_ = alloc_boot(page_bytes);
   dummy_page_ = alloc_boot(page_bytes);
-  tables_ = std::make_unique<PageTables>(*this, page_level);
 }
+void Gmc::create_tables() { tables_ = std::make_unique<PageTables>(*this, page_level); }
 
 u64 Gmc::alloc_boot(i64 bytes, i64 align) {
   std::optional<u64> at = boot_.alloc(bytes, align);

@@ -58,10 +58,11 @@ struct Code {  // machine code loaded on a device; freed by ~Code
 };
 struct Launch {  // one entry of a launch list
   Code* code = nullptr;
-  void* const* params = nullptr;  // CPU: addresses of the buffers, in PARAM order
+  void* const* params = nullptr;  // addresses of the buffers, in PARAM order: the host's for a CPU, else the device's
   i64 extent = 1;
   i64 pieces = 1;       // how many pieces to split the extent into (1: run on the calling thread)
   i64 local_bytes = 0;  // scratch memory that each piece needs while it runs
+  u32 groups[3] = {1, 1, 1}, threads[3] = {1, 1, 1};  // GPU: work-groups, and work-items of each
 };
 class Device {
  public:

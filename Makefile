@@ -67,6 +67,7 @@ TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-DEVICE_MODEL := userspace/model/%
+owned-DEVICE_AMD := userspace/amd/%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
 owned-ISA_RDNA := compiler/isa/rdna%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
@@ -76,7 +77,7 @@ OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
 TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(CONFIG_DEVICE_MODEL),,model),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
+TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 

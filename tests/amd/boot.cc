@@ -272,5 +272,51 @@ TEST(boot, writes_in_the_order_that_the_hardware_needs) {
   }
 }
 
+TEST(boot, debug_prints_registers_and_packets_by_name) {
+  auto chip = model::make_amd({.target = "gfx1201"});
+  testing::internal::CaptureStderr();
+  {
+    Scoped debug(ctx.DEBUG, 7);
+    auto device = open(std::make_unique<model::ModelBus>(*chip), stand_ins());
+    BufferRef b = device->alloc(1 << 20);
+    std::vector<u8> v(1 << 20);
+    device->copy_in(*b, 0, v.data(), 1 << 20);
+  }
+  std::string out = testing::internal::GetCapturedStderr();
+  for (const char* line :
+       {"write NBIO RCC_DEV0_EPF0_RCC_DOORBELL_APER_EN bif_doorbell_aper_en=1\n", "write GC GRBM_GFX_CNTL meid=1\n",
+        "read  MP0 MP0_SMN_C2PMSG_81", "write MMHUB MMVM_INVALIDATE_ENG0_REQ[17] per_vmid_invalidate_req=1",
+        "amd model 0: cold boot\n", "SDMA_COPY_LINEAR", "SDMA_FENCE"})
+    EXPECT_THAT(out, HasSubstr(line));
+}
+struct Nothing final : hw::Bus {  // every register reads the same
+  i64 clock = 0;
+  u32 answer = ~u32(0);
+  std::string name() const override { return "nothing"; }
+  u32 config_read(u32, int) override { return answer; }
+  void config_write(u32, u32, int) override {}
+  hw::Bar bar(int i) override { return {i == 0 ? 256 * mib : mib, 0, false}; }
+  u32 read32(int, u64) override { return answer; }
+  void write32(int, u64, u32) override {}
+  void write64(int, u64, u64) override {}
+  void copy_from(int, u64, void* to, i64 bytes) override { std::memset(to, int(answer & 255), size_t(bytes)); }
+  void copy_to(int, u64, const void*, i64) override {}
+  void flush_writes() override {}
+  hw::DmaMemory dma_alloc(i64, bool) override { return {}; }
+  void dma_free(hw::DmaMemory&) override {}
+  u64 wait_interrupt(i64) override { return 0; }
+  i64 now_ns() override { return clock += 1000; }
+  void wait_ns(i64 ns) override { clock += ns; }
+  bool reset(hw::Reset) override { return false; }
+};
+TEST(boot, a_bus_without_a_chip_or_with_a_foreign_one) {
+  EXPECT_THAT(error_of([] { open(std::make_unique<Nothing>(), stand_ins()); }), HasSubstr("does not answer"));
+  for (u32 answer : {1u, 256u, 4096u}) {
+    auto bus = std::make_unique<Nothing>();
+    bus->answer = answer;
+    EXPECT_THAT(error_of([&] { open(std::move(bus), stand_ins()); }), HasSubstr("discovery table: starts with"));
+  }
+}
+
 }  // namespace
 }  // namespace ingot::amd

@@ -110,6 +110,7 @@ struct Memory {  // one allocation; move it, free it through Gmc::free
 class Gmc final : public PageTableBackend {
  public:
   explicit Gmc(Chip& chip);
+  ~Gmc() override;
   u64 mc(u64 paddr) const { return fb_base_ + paddr; }
   // The boot region: the first 32 MiB of VRAM, which outlives a process. Always the same order, so the same places.
   u64 alloc_boot(i64 bytes, i64 align = page_bytes);
@@ -122,6 +123,9 @@ class Gmc final : public PageTableBackend {
   Memory alloc_vram(i64 bytes, bool uncached = false);
   Memory alloc_system(i64 bytes, bool contiguous = false);
   void free(Memory& memory);
+  void discard(Memory& memory) {  // for destructors: free() when the next memory is wanted, without touching the chip
+    if (memory.bytes) discarded_.push_back(std::exchange(memory, {}));
+  }
   void write(const Memory& to, i64 offset, const void* from, i64 bytes);  // by the host; VRAM: then flush_hdp()
   void read(const Memory& from, i64 offset, void* to, i64 bytes);
   i64 free_vram() const { return vram_.free_bytes(); }
@@ -142,11 +146,13 @@ class Gmc final : public PageTableBackend {
   void invalidate(u64 address, i64 bytes) override;
 
  private:
-  u64 take_va(i64 bytes);
+  void place(Memory& memory, std::span<const PhysicalRun> runs, PageFlags flags);
+  void free_discarded();
   Chip& chip_;
   u64 fb_base_ = 0, fb_end_ = 0, scratch_page_ = 0, dummy_page_ = 0;
   Tlsf boot_, vram_, va_;
   std::unique_ptr<PageTables> tables_;
+  std::vector<Memory> discarded_;
   bool ready_[2] = {};
 };
 

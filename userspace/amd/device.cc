@@ -59,7 +59,10 @@ class AmdDevice final : public Device {
                             chip_.vram_bytes / mib, " MiB", warm_ ? ", attached" : "");
   }
   ~AmdDevice() override {
-    if (lost_) return;
+    if (lost_) {
+      bus_master(false);  // what still runs must not write to memory that goes now
+      return;
+    }
     compute_->wait(compute_->last(), options_.timeout_ns);
     gfx_.stop_queue(0, true);
     sdma_.stop();
@@ -86,8 +89,7 @@ class AmdDevice final : public Device {
     std::lock_guard lock(mutex_);
     auto it = memory_.find(b.handle);
     garbage_.push_back({compute_->last(), std::move(it->second)});
-    memory_.erase(it);
-    if (!lost_) reclaim();
+    memory_.erase(it);  // and reclaimed by a function that may throw
   }
 
   void copy_in(Buffer& to, i64 offset, const void* from, i64 bytes) override {
@@ -136,6 +138,7 @@ class AmdDevice final : public Device {
   void run(std::span<const Launch> launches) override {
     std::lock_guard lock(mutex_);
     usable();
+    reclaim();
     for (size_t i = 0; i < launches.size();) {
       Packets p(chip_);
       p.wait(copies_->timeline(), u32(copies_->last()));

@@ -204,15 +204,32 @@ void Gmc::invalidate(u64, i64) {
 }
 
 // ---- allocations ---------------------------------------------------------------------------------------------------
+namespace {
+template <class F>
+struct Unless {  // undoes what a failing function has done so far
+  F undo;
+  bool done = false;
+  ~Unless() {
+    if (!done) undo();
+  }
+};
+template <class F>
+Unless(F) -> Unless<F>;
+}  // namespace
+
 // Aligned so that large entries can be used, and followed by a page that is never mapped: an overrun faults.
-u64 Gmc::take_va(i64 bytes) {
-  i64 align = std::min<i64>(i64(std::bit_ceil(u64(bytes))), 2 * mib);
-  std::optional<u64> va = va_.alloc(bytes + page_bytes, align);
-  if (!va) throw DeviceError(str("no virtual addresses left for ", bytes, " bytes"), "");
-  return *va;
+void Gmc::place(Memory& m, std::span<const PhysicalRun> runs, PageFlags flags) {
+  i64 align = std::min<i64>(i64(std::bit_ceil(u64(m.bytes))), 2 * mib);
+  std::optional<u64> va = va_.alloc(m.bytes + page_bytes, align);
+  if (!va) throw DeviceError(str("no virtual addresses left for ", m.bytes, " bytes"), "");
+  Unless guard{[&] { va_.free(*va); }};
+  tables_->map(*va, runs, flags);
+  m.va = *va;
+  guard.done = true;
 }
 
 Memory Gmc::alloc_vram(i64 bytes, bool uncached) {
+  free_discarded();
   Memory m;
   m.bytes = round_up(std::max<i64>(bytes, 1), page_bytes);
   i64 align = std::min<i64>(i64(std::bit_floor(u64(m.bytes))), 2 * mib);
@@ -222,23 +239,26 @@ Memory Gmc::alloc_vram(i64 bytes, bool uncached) {
     throw DeviceError(str("out of memory: ", bytes, " bytes of VRAM"),
                       str("  VRAM: ", chip_.vram_bytes, " bytes, free ", vram_.free_bytes(), ", largest block ",
                           vram_.largest(), "\n"));
+  Unless guard{[&] { vram_.free(*at); }};
   m.paddr = *at;
-  m.va = take_va(m.bytes);
   PhysicalRun run{m.paddr, m.bytes};
-  tables_->map(m.va, {&run, 1}, {.uncached = uncached});
+  place(m, {&run, 1}, {.uncached = uncached});
+  guard.done = true;
   return m;
 }
 
 Memory Gmc::alloc_system(i64 bytes, bool contiguous) {
+  free_discarded();
   Memory m;
   m.system = true;
   m.bytes = round_up(std::max<i64>(bytes, 1), page_bytes);
   m.dma = chip_.bus.dma_alloc(m.bytes, contiguous);
-  m.va = take_va(m.bytes);
+  Unless guard{[&] { chip_.bus.dma_free(m.dma); }};
   std::vector<PhysicalRun> runs;
   for (i64 at = 0; at < m.bytes; at += m.dma.page_bytes)
     runs.push_back({m.dma.at(at), std::min(m.dma.page_bytes, m.bytes - at)});
-  tables_->map(m.va, runs, {.system = true, .snooped = true, .uncached = true});
+  place(m, runs, {.system = true, .snooped = true, .uncached = true});
+  guard.done = true;
   return m;
 }
 
@@ -251,6 +271,13 @@ void Gmc::free(Memory& m) {
   else
     vram_.free(m.paddr);
   m = {};
+}
+void Gmc::free_discarded() {
+  for (; !discarded_.empty(); discarded_.pop_back()) free(discarded_.back());
+}
+Gmc::~Gmc() {  // the chip is stopped, or gone
+  for (Memory& m : discarded_)
+    if (m.system) chip_.bus.dma_free(m.dma);
 }
 
 void Gmc::write(const Memory& to, i64 offset, const void* from, i64 bytes) {

@@ -53,8 +53,7 @@ File open_file(std::string name, const FirmwareReader& reader, bool exact) {
   if (!bytes)
     throw Error(
         "no firmware ", name,
-        ".bin. It is AMD's and not part of this project: install linux-firmware (Debian: firmware-amd-graphics) "
-        "or set FIRMWARE to a folder that has it");
+        ".bin. It is AMD's and not part of this project: install linux-firmware (Debian: firmware-amd-graphics)");
   File f{std::move(name), std::move(*bytes), {}};
   f.header = f.part<FIRMWARE_HEADER>();
   if (f.header.size_bytes > f.bytes.size())
@@ -65,7 +64,7 @@ File open_file(std::string name, const FirmwareReader& reader, bool exact) {
     for (const Sum& s : sums)
       if (s.file == f.name && s.sha256 != sum)
         throw Error("firmware ", f.name, ": SHA-256 ", sum, " is not the one this driver was written with, ", s.sha256,
-                    ". FIRMWARE_CHECK=0 tries it all the same (the chip checks its signature)");
+                    ". The chip checks signatures itself; what may differ is the order of loading");
   }
   return f;
 }
@@ -81,8 +80,7 @@ FirmwareReader system_firmware(std::string folder) {
       std::string path = str(at, "/", name, ".bin");
       if (file_exists(path)) return read_file(path);
       for (const char* packed : {".xz", ".zst"})
-        if (file_exists(path + packed))
-          throw Error("the firmware ", path, packed, " is compressed: unpack it to a folder and set FIRMWARE to that");
+        if (file_exists(path + packed)) throw Error("the firmware ", path, packed, " is compressed; unpack it beside");
     }
     return {};
   };

@@ -47,19 +47,22 @@ void Packets::flush_hdp() {
                    .mask = all_ones,
                    .poll_interval = 32});
 }
+// GL1 and the metadata cache (GLM) are gone with gfx12.
 void Packets::acquire(bool everything) {
-  ACQUIRE_MEM p{.gcr_size = (u64(1) << 56) - 1, .glk_inv = 1, .glv_inv = 1, .gl1_inv = 1};
-  if (everything) p.gli_inv = ACQUIRE_MEM::GLI_ALL, p.glm_wb = p.glm_inv = p.gl2_inv = p.gl2_wb = p.glk_wb = 1;
+  bool gfx11 = chip_.generation() == GFX11;
+  ACQUIRE_MEM p{.gcr_size = (u64(1) << 56) - 1, .glk_inv = 1, .glv_inv = 1, .gl1_inv = gfx11};
+  if (everything) p.gli_inv = ACQUIRE_MEM::GLI_ALL, p.gl2_inv = p.gl2_wb = p.glk_wb = 1, p.glm_wb = p.glm_inv = gfx11;
   pm4(p);
 }
 namespace {
-RELEASE_MEM release_packet(u64 va, u64 value, u64 what) {
+RELEASE_MEM release_packet(Generation g, u64 va, u64 value, u64 what) {
+  bool gfx11 = g == GFX11;
   return {.event_type = EVENT_TYPE::CACHE_FLUSH_AND_INV_TS_EVENT,
           .event_index = RELEASE_MEM::END_OF_PIPE,
-          .glm_wb = 1,
-          .glm_inv = 1,
+          .glm_wb = gfx11,
+          .glm_inv = gfx11,
           .glv_inv = 1,
-          .gl1_inv = 1,
+          .gl1_inv = gfx11,
           .gl2_inv = 1,
           .gl2_wb = 1,
           .data_sel = what,
@@ -67,8 +70,8 @@ RELEASE_MEM release_packet(u64 va, u64 value, u64 what) {
           .data = value};
 }
 }  // namespace
-void Packets::release(u64 va, u64 value) { pm4(release_packet(va, value, RELEASE_MEM::DATA_64)); }
-void Packets::timestamp(u64 va) { pm4(release_packet(va, 0, RELEASE_MEM::GPU_CLOCK_COUNT)); }
+void Packets::release(u64 va, u64 value) { pm4(release_packet(chip_.generation(), va, value, RELEASE_MEM::DATA_64)); }
+void Packets::timestamp(u64 va) { pm4(release_packet(chip_.generation(), va, 0, RELEASE_MEM::GPU_CLOCK_COUNT)); }
 void Packets::wait(u64 va, u32 at_least) {
   pm4(WAIT_REG_MEM{.function = WAIT_FUNCTION::GREATER_EQUAL,
                    .memspace = WAIT_REG_MEM::MEMORY,
@@ -213,7 +216,7 @@ Queue::Queue(Chip& chip, Gmc& gmc, Engine e, i64 ring_bytes) : engine(e), chip_(
   ring_dwords_ = ring_bytes / 4;
   std::memset(memory_.dma.host, 0, size_t(memory_.bytes));
 }
-Queue::~Queue() { gmc_.free(memory_); }
+Queue::~Queue() { gmc_.discard(memory_); }
 
 QueueMemory Queue::memory() const {
   u64 pointers = memory_.va + u64(ring_dwords_ * 4);
@@ -328,7 +331,7 @@ Step::Step(Chip& chip, Gmc& gmc, std::span<const Call> calls, const Scratch& scr
   start.indirect(packets_, dwords_);
   submission_ = std::move(start.words);
 }
-Step::~Step() { gmc_.free(memory_); }
+Step::~Step() { gmc_.discard(memory_); }
 
 u64 Step::replay(Queue& queue, std::span<const u64> values, i64 timeout_ns) {
   if (last_queue_ == &queue && !queue.wait(last_, timeout_ns)) return 0;

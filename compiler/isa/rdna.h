@@ -13,18 +13,20 @@
 //   access   the first operand is written and the rest are read; + read and written, = written, - read
 //   class    s: scalar registers only   v: vector registers only   c: scalar registers and inline constants   l: these and literals
 //            m: vector registers and inline constants. Without one the place says it: sources of VALU rows take all
-//   kind     immediates by spelling: hex dec branch waitcnt depctr delay hwreg sendmsg sendmsg_rtn lit offset offset2 swizzle …
-//            (the list is `kinds` in rdna.cc)
-//   =place   the field that carries it, where it is not the next of the format's list in rdna_format.def
+//   kind     an immediate, by its spelling in rdna_kind.def: hex, branch, waitcnt, lit, offset …
+//   =place   the field that carries it, where it is not the next of the format's list in rdna_format.def; _ leaves a place empty
 // columns, after `;`:
-//   <x >x <>x   reads, writes x = scc vcc exec m0 mem pc mode without naming it. What a meaning says need not be said again
-//   mem:type    what stands in memory at the address
-//   clamp -clamp omod -omod neg -neg sel sel:n -dpp -e64 -e32   modifiers and encodings that differ from what the types suggest:
-//            neg and abs where a source is a float; clamp there too; omod where the result is a float; DPP where all are 32-bit or less
-//   trans f64 mul64 cmpx lane wmma barrier branch …   the class that latencies and hazards go by (CLASS in rdna_class.def)
+//   <x >x <>x   reads, writes x = scc vcc exec m0 pc mem without naming it. What a meaning says need not be said again
+//   mem:type    what stands in memory at the address;  returns: the form of an atomic that gives the old value
+//   clamp omod neg abs sel sext gds, with - not and :n for which sources (sel: bit 3 is the result), where types do not tell: neg and
+//            abs are for floats (sext: also for integers), clamp for rows with floats, omod for float results, gds for DS
+//   -dpp dpp -e64   encodings: DPP where everything has 32 bits or less; mixed (fma_mix) true16 (.l and .h): see Row
+//   trans f64 lane wmma store …   the class that latencies, waits and hazards go by (rdna_class.def)
 // meaning: one effect, {up to three}, or call(FUNCTION) of rdna_function.def where a pattern cannot say it. Names are AMD's:
-//   D0 D1 written, S0 S1 S2 read, in the order of the text; DATA DATA2 of memory rows; SIMM the immediate; SCC VCC EXEC M0 PC; MEM
-//   the memory at the row's address. A VALU or vector memory row means this for every active lane; masks are then bools.
+//   D0 D1 written, S0 S1 S2 read, in the order of the text; DATA DATA2 of memory rows; SIMM the immediate; SCC VCC EXEC M0; PC of the
+//   next instruction; MEM the memory at the row's address. All values are read before any is written. A vector row means this for
+//   every active lane, and masks are then bools; in a scalar row they are numbers. A 16-bit result leaves the other half alone.
+//   Conversions saturate, either zero of two may be the smaller (silicon: -0), denormals and rounding are MODE's.
 // clang-format on
 #pragma once
 #include "compiler/isa/isa.h"

@@ -165,9 +165,10 @@ struct CodeLine {
 struct VirtualRegister {
   isa::RegClass cls = isa::RegClass::NONE;
   u16 bits = 0;
-  bool low = false;   // an instruction names it that reaches only the first 16 vector registers
-  int constant = -1;  // line of `constants` that makes it: spilling it means making it again
-  int memory = -1;    // as a base: number of the PARAM or LOCAL that it points into; different ones do not overlap
+  u8 count = 1, align = 1;  // registers in a row that it takes, the first a multiple of `align`
+  bool low = false;         // an instruction names it that reaches only the first 16 vector registers
+  int constant = -1;        // line of `constants` that makes it: spilling it means making it again
+  int memory = -1;  // as a base: number of the PARAM or LOCAL that it points into; different ones do not overlap
 };
 struct MachineCode {
   std::vector<CodeLine> lines;

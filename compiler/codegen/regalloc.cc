@@ -4,7 +4,8 @@
 // A virtual register lives from its first definition to its last use; one that enters a loop from outside lives to the
 // loop's end. Intervals are served in order of their start. When a class is full, the interval with the least weight
 // (uses, tenfold for each loop around them, over length) goes to the frame, or, if it is a constant, is made again at
-// each use; then the scan starts over with the short intervals that this leaves, which cannot be spilled again.
+// each use; then the scan starts over with the short intervals that this leaves, which cannot be spilled again. A value
+// that takes several registers in a row evicts all that stand in the lightest place for it.
 // Registers that instructions name themselves (division, the call's arguments) are busy between their definition and
 // their last use.
 #include <algorithm>
@@ -124,48 +125,74 @@ class Allocator {
     for (size_t i = 0; i < intervals_.size(); i++)
       if (intervals_[i].start >= 0) order.push_back(isa::first_virtual + u32(i));
     std::ranges::sort(order, {}, [&](u32 r) { return std::pair(at(r).start, r); });
-    std::vector<u32> active[3];
-    u32 taken[3][64];
-    for (auto& t : taken) std::fill(t, t + 64, isa::no_register);
-    bool complete = true;
     auto group = [](RegClass c) { return c == RegClass::SCALAR ? 0 : c == RegClass::VECTOR ? 1 : 2; };
+    std::vector<u32> active[3];
+    constexpr u32 outside = isa::no_register - 1;  // not of the file
+    std::vector<u32> taken[3];                     // by physical register: who has it
+    for (RegClass c : {RegClass::SCALAR, RegClass::VECTOR, RegClass::PREDICATE}) {
+      taken[group(c)].assign(isa::first_virtual + 16, outside);
+      for (u32 p : list(c)) taken[group(c)][p] = isa::no_register;
+    }
+    bool complete = true;
     for (u32 r : order) {
       Interval& v = at(r);
       const VirtualRegister& reg = code_.registers[r - isa::first_virtual];
-      int g = group(reg.cls);
-      std::erase_if(active[g], [&](u32 other) {
+      std::vector<u32>& owner = taken[group(reg.cls)];
+      std::vector<u32>& alive = active[group(reg.cls)];
+      auto give = [&](u32 who, u32 to) {
+        for (u32 k = 0; k < code_.registers[who - isa::first_virtual].count; k++) owner[at(who).assigned + k] = to;
+      };
+      std::erase_if(alive, [&](u32 other) {
         if (at(other).end >= v.start) return false;
-        taken[g][at(other).assigned] = isa::no_register;
+        give(other, isa::no_register);
         return true;
       });
-      auto usable = [&](u32 p) { return !(reg.low && p >= file_.low_vectors) && free_for(p, reg.cls, v); };
+      auto usable = [&](u32 p) {
+        bool ok = p % reg.align == 0;
+        for (u32 k = p; ok && k < p + reg.count; k++)
+          ok = owner[k] != outside && !(reg.low && k >= file_.low_vectors) && free_for(k, reg.cls, v);
+        return ok;
+      };
+      auto free = [&](u32 p) {
+        for (u32 k = p; k < p + reg.count; k++)
+          if (owner[k] != isa::no_register) return false;
+        return usable(p);
+      };
       u32 chosen = isa::no_register;
       if (v.hint != isa::no_register) {
         u32 p = is_virtual(v.hint) ? at(v.hint).assigned : v.hint;
-        if (p != isa::no_register && taken[g][p] == isa::no_register &&
-            std::ranges::find(list(reg.cls), p) != list(reg.cls).end() && usable(p))
-          chosen = p;
+        if (p != isa::no_register && free(p)) chosen = p;
       }
+      const std::vector<u32>& file = list(reg.cls);
       if (chosen == isa::no_register)
-        for (u32 p : list(reg.cls))
-          if (taken[g][p] == isa::no_register && usable(p)) {
-            chosen = p;
-            break;
-          }
-      if (chosen == isa::no_register) {  // the lightest goes: this one, or one whose register it can take
-        u32 lightest = r;
-        for (u32 other : active[g])
-          if (usable(at(other).assigned) && weight(other) < weight(lightest)) lightest = other;
-        check(!at(lightest).unspillable, "too few registers for one instruction");
-        at(lightest).spilled = true;
+        if (auto p = std::ranges::find_if(file, free); p != file.end()) chosen = *p;
+      if (chosen == isa::no_register) {  // the lightest goes: this one, or those whose registers it can take
+        double least = weight(r);
+        std::vector<u32> evicted;
+        for (u32 p : file) {
+          if (!usable(p)) continue;
+          std::vector<u32> there;
+          double sum = 0;
+          for (u32 k = p; k < p + reg.count; k++)
+            if (owner[k] != isa::no_register && std::ranges::find(there, owner[k]) == there.end())
+              there.push_back(owner[k]), sum += weight(owner[k]);
+          if (sum < least) least = sum, evicted = there, chosen = p;
+        }
         complete = false;
-        if (lightest == r) continue;
-        chosen = at(lightest).assigned;
-        std::erase(active[g], lightest);
+        if (chosen == isa::no_register) {
+          check(!v.unspillable, "too few registers for one instruction");
+          v.spilled = true;
+          continue;
+        }
+        for (u32 other : evicted) {
+          at(other).spilled = true;
+          give(other, isa::no_register);
+          std::erase(alive, other);
+        }
       }
       v.assigned = chosen;
-      taken[g][chosen] = r;
-      active[g].push_back(r);
+      give(r, r);
+      alive.push_back(r);
     }
     return complete;
   }
@@ -210,7 +237,7 @@ class Allocator {
           fresh_.push_back(fresh);
           i64& offset = slot[r - isa::first_virtual];
           if (offset < 0) {
-            i64 bytes = info.cls == RegClass::VECTOR ? info.bits / 8 : 8;
+            i64 bytes = std::max<i64>(info.cls == RegClass::VECTOR ? info.bits / 8 : 8, info.count * 4);
             offset = (code_.frame_bytes + bytes - 1) / bytes * bytes;
             code_.frame_bytes = offset + bytes;
           }

@@ -86,7 +86,19 @@ class Setup(unittest.TestCase):
                     calls = f.read()
             return result.returncode, result.stderr, calls
 
-    build = "g++ libsqlite3-dev zlib1g-dev python3-kconfiglib ca-certificates curl"
+    with open(os.path.join(ROOT, "tools/install/setup.sh"), encoding="utf-8") as script:
+        build = re.search(r'^packages="([^"]*)"$', script.read(), re.M).group(1)
+
+    def test_headers_of_libraries_have_their_packages(self):
+        """What is neither C++'s, POSIX's nor Linux's is a library, and on a bare machine it must be installed."""
+        packages = {"sqlite3.h": "libsqlite3-dev", "zlib.h": "zlib1g-dev", "nlohmann/json.hpp": "nlohmann-json3-dev"}
+        found = subprocess.run(["git", "grep", "-hoE", r"#include <[^>]*>", "--", "userspace", "compiler", "tools"], cwd=ROOT,
+                               capture_output=True, text=True, check=True).stdout
+        libraries = {h for h in re.findall(r"<([^>]*)>", found) if "." in h and h.split("/")[0] not in
+                     ("ingot", "sys", "linux") and (h in packages or "/" in h)}
+        self.assertLessEqual(libraries, set(packages), "headers without a row here")
+        for header in libraries:
+            self.assertIn(packages[header], self.build.split())
 
     def test_nothing_missing_calls_nothing(self):
         self.assertEqual(self.setup_sh("build", self.build), (0, "", ""))
@@ -99,7 +111,8 @@ class Setup(unittest.TestCase):
     def test_without_rights_the_command_is_printed(self):
         status, said, calls = self.setup_sh("build", "g++ curl", user="1000")
         self.assertEqual((status, calls), (1, ""))
-        self.assertIn("apt-get install -y --no-install-recommends libsqlite3-dev zlib1g-dev python3-kconfiglib ca-certificates", said)
+        missing = [p for p in self.build.split() if p not in ("g++", "curl")]
+        self.assertIn("apt-get install -y --no-install-recommends " + " ".join(missing), said)
 
     def test_checking_needs_more(self):
         _, _, calls = self.setup_sh("check", self.build)

@@ -26,9 +26,10 @@ CodeLine line_of(const char* name, std::initializer_list<Operand> ops) {
 // The frame is scratch memory at an offset; the text's own register gives way to the one that is spilled.
 template <bool load>
 void spill(const Operand& r, i64 offset, const Target&, CodeLine& out) {
-  std::string words = str("b", r.bits, load ? " " : " off, ", r.bits == 32 ? "v0" : "v[0:1]", load ? ", off" : ""), error;
-  bool known = isa::find_isa("rdna")->parse(str(load ? "scratch_load_" : "scratch_store_", words, ", off offset:", offset),
-                                            out.inst, error);
+  std::string words = str("b", r.bits, load ? " " : " off, ", r.bits == 32 ? "v0" : "v[0:1]", load ? ", off" : ""),
+              error;
+  bool known = isa::find_isa("rdna")->parse(
+      str(load ? "scratch_load_" : "scratch_store_", words, ", off offset:", offset), out.inst, error);
   check(known, error);
   for (Operand& o : out.inst.op)
     if (o.kind == Operand::REG && o.cls == RegClass::VECTOR) o = r;
@@ -58,7 +59,8 @@ std::vector<u64> run(std::vector<CodeLine> lines, bool physical) {
     }
     u64 hash = 14695981039346656037ull;
     for (int i = 1; i < line.inst.n; i++)
-      for (u32 k = 0; op[i].kind == Operand::REG && k < op[i].bits / 32u; k++) hash = (hash ^ cell(op[i], k)) * 1099511628211ull;
+      for (u32 k = 0; op[i].kind == Operand::REG && k < op[i].bits / 32u; k++)
+        hash = (hash ^ cell(op[i], k)) * 1099511628211ull;
     for (int i = 1; i < line.inst.n; i++)
       if (op[i].kind == Operand::IMM) hash = (hash ^ u64(op[i].imm)) * 1099511628211ull;
     for (u32 k = 0; k < op[0].bits / 32u; k++) cell(op[0], k) = hash + k;
@@ -89,7 +91,8 @@ TEST(RegisterGroups, RandomProgramsKeepTheirValues) {
       int bits = i < 2 ? 32 << i : random() % 2 ? 32 : 64;
       Operand r = fresh(bits);
       if (i < 12)
-        code.lines.push_back(bits == 32 ? line_of("v_mov_b32", {r, isa::imm(i)}) : line_of("v_cvt_f64_i32", {r, isa::imm(i)}));
+        code.lines.push_back(bits == 32 ? line_of("v_mov_b32", {r, isa::imm(i)})
+                                        : line_of("v_cvt_f64_i32", {r, isa::imm(i)}));
       else if (bits == 32)
         code.lines.push_back(line_of("v_add_f32", {r, pick(32), pick(32)}));
       else

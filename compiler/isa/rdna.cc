@@ -89,6 +89,7 @@ std::vector<Pattern> rdna::patterns_of(const Row& r, Generation g) {
   return out;
 }
 
+namespace {
 struct Index {  // rows by generation, layout and opcode; by name
   std::map<u32, std::vector<u16>> words;
   std::map<std::string_view, std::vector<u16>> named;
@@ -106,6 +107,7 @@ struct Index {  // rows by generation, layout and opcode; by name
     }
   }
 };
+}  // namespace
 static const Index& index() {
   static const Index i;
   return i;
@@ -164,6 +166,7 @@ int rdna::inline_code(const OperandSpec& s, i64 v) {  // 0: none
 }
 bool rdna::float_literal(const OperandSpec& s) { return s.bits == 64 && s.type == Scalar::F64; }  // holds the high half
 
+namespace {
 // ---- words from a row ---------------------------------------------------------------------------------------------
 struct Fields {
   u32 v[FIELDS] = {};
@@ -177,6 +180,7 @@ struct Fields {
     return true;
   }
 };
+}  // namespace
 static bool pack(const Layout& l, const Fields& f, u64& out) {
   u64 carried = 0;
   out = l.match;

@@ -13,6 +13,7 @@ namespace ingot::isa {
 using namespace rdna;
 using namespace rdna::fields;
 
+namespace {
 // ---- a line being read --------------------------------------------------------------------------------------------
 struct Text {
   std::string_view s;
@@ -67,24 +68,29 @@ struct Text {
     return true;
   }
 };
+}  // namespace
 
+namespace {
 // ---- immediates by kind -------------------------------------------------------------------------------------------
 struct Symbol {
   ImmediateKind kind;
   u32 value;
   std::string_view name;
 };
+}  // namespace
 static constexpr Symbol symbols[] = {
 #define SYMBOL(kind, value, name) {KIND_##kind, value, name},
 #include "compiler/isa/rdna_kind.def"
 #undef SYMBOL
 };
+namespace {
 struct Counter {
   ImmediateKind kind;
   std::string_view name;
   u8 low, bits;
   u32 max() const { return (u32(1) << bits) - 1; }
 };
+}  // namespace
 static constexpr Counter counters[] = {
 #define COUNTER(kind, name, low, bits) {KIND_##kind, name, low, bits},
 #include "compiler/isa/rdna_kind.def"
@@ -302,10 +308,12 @@ static bool parse_swizzle(Text& t, i64& v) {
   return n[0] < 32 || (n[0] == 32 && mode != "SWAP");
 }
 
+namespace {
 struct Spelling {
   std::string (*print)(i64);
   bool (*parse)(Text&, i64&);
 };
+}  // namespace
 static constexpr Spelling spellings[] = {
     {nullptr, nullptr},
 #define KIND(name, ...) {print_##name, parse_##name},
@@ -316,12 +324,14 @@ static bool after_operands(ImmediateKind k) {  // written without a comma, after
   return k == KIND_offset || k == KIND_offset2 || k == KIND_swizzle || k == KIND_soffset || k == KIND_uoffset;
 }
 
+namespace {
 // ---- registers ----------------------------------------------------------------------------------------------------
 struct Special {
   u32 code;
   std::string_view name;
   u8 widths;  // 1: one dword, 2: two or more
 };
+}  // namespace
 static constexpr Special specials[] = {
 #define SPECIAL(code, name, widths) {code, name, widths},
 #include "compiler/isa/rdna_kind.def"
@@ -665,6 +675,7 @@ static bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) 
   return false;
 }
 
+namespace {
 // At most two scalar registers and literals together feed a VALU instruction ("constant bus").
 struct Scalars {
   u32 seen[2 * Inst::max_specs];
@@ -692,6 +703,7 @@ struct Scalars {
   }
   bool too_many(int limit = 2) const { return n + literal > limit || literals; }
 };
+}  // namespace
 
 static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::string_view suffix, Instruction& out,
                       std::string& error) {

@@ -76,8 +76,9 @@ TEST(golden, register_places) {
     covered.rows.insert({l, g});
   }
   // FIXED registers are absolute: RCC_CONFIG_MEMSIZE is RCC_DEV0_EPF0_RCC_CONFIG_MEMSIZE at the usual bases.
-  covered.expect_all("registers", [](const Layout& l) { return l.kind == hw::Kind::REGISTER; },
-                     {"MM_INDEX", "MM_DATA", "MM_INDEX_HI", "RCC_CONFIG_MEMSIZE"});
+  covered.expect_all(
+      "registers", [](const Layout& l) { return l.kind == hw::Kind::REGISTER; },
+      {"MM_INDEX", "MM_DATA", "MM_INDEX_HI", "RCC_CONFIG_MEMSIZE", "CP_HQD_RESERVED_90", "CP_HQD_RESERVED_9A"});
 }
 
 TEST(golden, register_fields) {

@@ -493,6 +493,17 @@ TEST_P(amd_model, kernels_without_a_wait_between_them_run_in_any_order) {
   ASSERT_TRUE(c.arrives(0, 2));
   EXPECT_EQ(order, "baab");
 }
+TEST_P(amd_model, many_small_kernels_take_little_time) {
+  card->bring_up();
+  int ran = 0;
+  shader.programs[256] = [&](const hw::Dispatch&, hw::WaveMemory&) { return ++ran, true; };
+  for (int i = 0; i < 200; i++) card->run(256);
+  card->signal(0, 1).submit();
+  i64 before = chip->now_ns;
+  EXPECT_TRUE(card->arrives(0, 1)) << chip->state();
+  EXPECT_EQ(ran, 200);
+  EXPECT_LT(chip->now_ns - before, 1'000'000);
+}
 TEST_P(amd_model, loose_memory_needs_none_of_it) {
   chip->strict = false;
   card->bring_up();
@@ -673,6 +684,31 @@ TEST_P(amd_model, a_full_interrupt_ring_loses_entries_and_says_so) {
   EXPECT_TRUE(card->get<IH_RB_WPTR>().rb_overflow);
   EXPECT_EQ(card->entries().size(), 127u);
   objection("the ring is full");
+}
+TEST_P(amd_model, a_queue_s_registers_can_be_loaded_from_its_descriptor) {
+  card->bring_up();
+  card->second_queue();
+  card->signal(0, 9).submit_second();
+  EXPECT_TRUE(card->arrives(0, 9)) << chip->state();
+  EXPECT_THAT(chip->objections, testing::IsEmpty());
+}
+TEST_P(amd_model, queues_share_the_shader_core_but_not_a_hang) {
+  card.reset();
+  chip = make_amd(
+      {.target = GetParam(), .vram_bytes = i64(128) << 20, .shader = &shader, .hang_instructions = 1'000'000'000});
+  card = std::make_unique<Card>(*chip, g);
+  Card& c = *card;
+  c.bring_up(), c.second_queue();
+  shader.programs[256] = nullptr;
+  shader.programs[512] = [](const hw::Dispatch&, hw::WaveMemory&) { return true; };
+  c.run(256).signal(0, 1).submit();
+  EXPECT_FALSE(c.arrives(0, 1, 1'000'000));
+  EXPECT_EQ(shader.dispatch.entry, 256u);
+  c.run(512).signal(1, 2).submit_second();
+  EXPECT_FALSE(c.arrives(1, 2, 100'000)) << "the first one still runs";
+  EXPECT_EQ(shader.dispatch.entry, 256u);
+  EXPECT_TRUE(c.arrives(1, 2)) << "it was stuck: " << chip->state();
+  EXPECT_EQ(*c.cell(0), 0u);
 }
 TEST_P(amd_model, a_semaphore_of_an_invalidation_engine_is_taken_once) {
   card->pci(), card->discover();

@@ -15,11 +15,11 @@ struct FakeShader final : hw::Wave {  // a "program" is a function, chosen by it
   hw::Dispatch dispatch;
   hw::WaveMemory* memory = nullptr;
   void start(const hw::Dispatch& d, hw::WaveMemory& m) override { dispatch = d, memory = &m; }
-  hw::WaveResult step(i64) override {
+  hw::WaveResult step(i64 instructions) override {
     auto p = programs.find(dispatch.entry);
-    if (p == programs.end()) return {hw::WaveResult::ILLEGAL_INSTRUCTION, dispatch.entry, "no program"};
-    if (!p->second) return {hw::WaveResult::RUNNING, dispatch.entry, ""};  // an endless loop
-    return {p->second(dispatch, *memory) ? hw::WaveResult::DONE : hw::WaveResult::FAULT, dispatch.entry, ""};
+    if (p == programs.end()) return {hw::WaveResult::ILLEGAL_INSTRUCTION, dispatch.entry, "no program", 0};
+    if (!p->second) return {hw::WaveResult::RUNNING, dispatch.entry, "", instructions};  // an endless loop
+    return {p->second(dispatch, *memory) ? hw::WaveResult::DONE : hw::WaveResult::FAULT, dispatch.entry, "", 1};
   }
   std::vector<hw::WaveReport> waves() const override { return {}; }
 };
@@ -35,8 +35,7 @@ struct Card {
   static constexpr u64 va_base = u64(1) << 45, ring_va = va_base, data_va = va_base + (1 << 24),
                        sdma_va = va_base + (2 << 24), eop_va = va_base + (3 << 24), system_va = va_base + (4 << 24);
   u64 root = 0, ring = 0, data = 0, sdma_ring = 0, ih_ring = 0, psp_ring = 0, psp_command = 0, psp_fence = 0, image = 0;
-  u64 ring_wptr = 0, sdma_wptr = 0, psp_wptr = 0;
-  u64 doorbell_flush = true;
+  u64 ring_wptr = 0, second_wptr = 0, sdma_wptr = 0, psp_wptr = 0;
   hw::DmaMemory system;
 
   Card(Chip& c, Generation generation) : chip(c), bus(c), g(generation) {}
@@ -300,6 +299,30 @@ struct Card {
     set_raw<CP_HQD_PQ_RPTR>(0), set_pair<CP_HQD_PQ_WPTR_LO, CP_HQD_PQ_WPTR_HI>(0);
     set_raw<CP_HQD_ACTIVE>(1);
     set(GRBM_GFX_CNTL{});
+  }
+  // Queue 1 of the same pipe, loaded from an MQD as drivers do; its ring is in the data.
+  static constexpr u64 second_va = data_va + (1 << 17);
+  void second_queue() {
+    set(GRBM_GFX_CNTL{.meid = 1, .queueid = 1});
+    u64 mqd_at = mc(page());
+    MQD mqd{.header = MQD::COMPUTE_HEADER};
+    mqd.cp_mqd_base_addr_lo = u32(mqd_at), mqd.cp_mqd_base_addr_hi = mqd_at >> 32;
+    mqd.cp_hqd_pq_base_lo = u32(second_va >> 8), mqd.cp_hqd_pq_base_hi = second_va >> 40;
+    mqd.cp_hqd_pq_control = pack32(CP_HQD_PQ_CONTROL{.queue_size = 11}, g);
+    mqd.cp_hqd_pq_doorbell_control =
+        pack32(CP_HQD_PQ_DOORBELL_CONTROL{.doorbell_offset = (DOORBELL::MEC_RING0 + 1) * 2, .doorbell_en = 1}, g);
+    mqd.cp_hqd_eop_base_addr_lo = u32(eop_va >> 8), mqd.cp_hqd_eop_base_addr_hi = eop_va >> 40;
+    std::vector<u32> words = pack(mqd, g);
+    u64 first = address<CP_MQD_BASE_ADDR>();
+    for (u64 d = MQD_PART::HQD_FIRST; d <= MQD_PART::HQD_LAST; d++) write(first + d - MQD_PART::HQD_FIRST, words[d]);
+    set_raw<CP_HQD_ACTIVE>(1);
+    set(GRBM_GFX_CNTL{});
+  }
+  void submit_second() {
+    for (u32 word : pending) vram_write(data + (second_va - data_va) + second_wptr++ % 4096 * 4, {word});
+    pending.clear();
+    flush();
+    bus.write64(2, (DOORBELL::MEC_RING0 + 1) * 8, second_wptr);
   }
   void copy_queue() {
     if (g == GFX12)

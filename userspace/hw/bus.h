@@ -146,6 +146,7 @@ struct WaveResult {
   } kind = DONE;
   u64 pc = 0;
   std::string message;
+  i64 instructions = 0;  // that this step ran, over all waves
 };
 class Wave {  // a shader core: runs one dispatch at a time
  public:

@@ -66,6 +66,7 @@ struct Queue {  // one compute queue: its bank of registers is the HQD
   std::deque<hw::Dispatch> pending;  // dispatches that may still run
   bool running = false;              // the shader core has one of them
   i64 instructions = 0;              // that it has run
+  i64 budget = 0;                    // that may run now
   bool hung = false;                 // injected
   std::unique_ptr<ShaderMemory> memory;
   std::string last_packet;
@@ -156,7 +157,7 @@ class AmdModel final : public Chip {
   Outcome set_registers(Queue& queue, u64 window, u64 end, std::span<const u32> body);
   Outcome halt(Queue& queue, std::string why, u64 source);
   Outcome dispatch(Queue& queue, const u32 (&groups)[3], u32 initiator);
-  bool run_dispatches(Queue& queue, i64& instructions);  // true: none left
+  bool run_dispatches(Queue& queue);  // true: none left
   bool compare(u64 function, u32 value, u32 reference) const;
   void cache_control(bool l2_wb, bool l2_inv, bool vector_inv, bool scalar_inv, bool instruction_inv);
   u32 fetch(const Client& client, const Stream& s, u64 at, bool& ok);

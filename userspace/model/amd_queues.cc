@@ -58,8 +58,8 @@ void AmdModel::run_queue(Queue& queue, i64 ns) {
   auto mec = unpack32<CP_MEC_RS64_CNTL>(raw<CP_MEC_RS64_CNTL>(), GFX11);
   if (!firmware_running() || mec.mec_halt || !mec.mec_pipe0_active || mec.mec_pipe0_reset) return;
   u32 request = u32(reg<CP_HQD_DEQUEUE_REQUEST>(0, 0, queue.bank).dequeue_req);
-  i64 instructions = std::max<i64>(ns, 1) * instructions_per_ns;
-  if (request == 2 || (request == 1 && run_dispatches(queue, instructions))) {  // 1 drains, 2 kills
+  queue.budget = std::max<i64>(ns, 1) * instructions_per_ns;
+  if (request == 2 || (request == 1 && run_dispatches(queue))) {  // 1 drains, 2 kills
     raw<CP_HQD_ACTIVE>(0, 0, queue.bank) = raw<CP_HQD_DEQUEUE_REQUEST>(0, 0, queue.bank) = 0;
     queue.streams.clear(), queue.pending.clear(), queue.running = false;
     queue.halted = "dequeued";
@@ -71,8 +71,7 @@ void AmdModel::run_queue(Queue& queue, i64 ns) {
   for (i64 budget = std::max<i64>(packets_per_us, ns * packets_per_us / 1000); budget > 0 && step(queue) == DONE;
        budget--) {}
   if (queue.streams.empty()) return;
-  if (queue.streams.size() == 1 && queue.streams.front().at == queue.streams.front().end)
-    run_dispatches(queue, instructions);
+  if (queue.streams.size() == 1 && queue.streams.front().at == queue.streams.front().end) run_dispatches(queue);
   Stream& ring = queue.streams.front();
   u64 report = pair<CP_HQD_PQ_RPTR_REPORT_ADDR, CP_HQD_PQ_RPTR_REPORT_ADDR_HI>(0, 0, queue.bank);
   if (ring.at != before && report && !reg<CP_HQD_PQ_CONTROL>(0, 0, queue.bank).no_update_rptr) {
@@ -169,7 +168,6 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
     return halt(queue, str("no register at dword ", hex(at), ", ", where_is(at)), IH_SOURCE::CP_PRIV_REG_FAULT);
   };
   auto page_fault = [&](u64 at) { return halt(queue, str("page fault at ", hex(at)), IH_SOURCE::CP_GPF); };
-  i64 instructions = 1000 * instructions_per_ns;
   switch (opcode) {
     case code<NOP>: return DONE;
     case code<SET_SH_REG>: return set_registers(queue, REG_WINDOW::SH, REG_WINDOW::SH_END, body);
@@ -252,10 +250,10 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
       if (p.event_type == EVENT_TYPE::CS_PARTIAL_FLUSH && p.event_index != EVENT_WRITE::PARTIAL_FLUSH)
         return halt(queue, "CS_PARTIAL_FLUSH has event index 4", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
       if (p.event_type != EVENT_TYPE::CS_PARTIAL_FLUSH) return DONE;
-      return run_dispatches(queue, instructions) ? DONE : queue.halted.empty() ? BLOCKED : HALTED;
+      return run_dispatches(queue) ? DONE : queue.halted.empty() ? BLOCKED : HALTED;
     }
     case code<RELEASE_MEM>: {
-      if (!run_dispatches(queue, instructions)) return queue.halted.empty() ? BLOCKED : HALTED;
+      if (!run_dispatches(queue)) return queue.halted.empty() ? BLOCKED : HALTED;
       auto p = unpack<RELEASE_MEM>(body, generation_);
       if (!(u64(raw<CP_HQD_EOP_BASE_ADDR>(0, 0, queue.bank)) | raw<CP_HQD_EOP_BASE_ADDR_HI>(0, 0, queue.bank)))
         return halt(queue, "the queue has no end-of-pipe buffer (CP_HQD_EOP_BASE_ADDR)", IH_SOURCE::CP_GPF);
@@ -364,7 +362,12 @@ AmdModel::Outcome AmdModel::dispatch(Queue& queue, const u32 (&groups)[3], u32 i
 }
 
 // Runs pending dispatches within a budget of instructions; true when none is left.
-bool AmdModel::run_dispatches(Queue& queue, i64& instructions) {
+bool AmdModel::run_dispatches(Queue& queue) {
+  // One shader core serves all queues: a dispatch that goes on keeps it, one that is stuck does not.
+  for (auto& [bank, other] : queues_)
+    if (&other != &queue && other.running && !other.hung && other.instructions < options_.hang_instructions &&
+        !queue.pending.empty())
+      return false;
   while (!queue.pending.empty()) {
     bool last_first = strict;
     hw::Dispatch& d = last_first ? queue.pending.back() : queue.pending.front();
@@ -373,10 +376,11 @@ bool AmdModel::run_dispatches(Queue& queue, i64& instructions) {
       queue.running = true, queue.instructions = 0;
       if (!queue.hung) options_.shader->start(d, *queue.memory);
     }
-    if (queue.hung || queue.instructions >= options_.hang_instructions || instructions <= 0) return false;
-    i64 slice = std::min(instructions, options_.hang_instructions - queue.instructions);
+    if (queue.hung || queue.instructions >= options_.hang_instructions || queue.budget <= 0) return false;
+    i64 slice = std::min(queue.budget, options_.hang_instructions - queue.instructions);
     hw::WaveResult r = options_.shader->step(slice);
-    queue.instructions += slice, instructions -= slice;
+    i64 ran = std::clamp<i64>(r.instructions, 1, slice);
+    queue.instructions += ran, queue.budget -= ran;
     if (r.kind == hw::WaveResult::RUNNING) continue;
     if (r.kind != hw::WaveResult::DONE) {
       // The wave stops where it is and the dispatch never ends.

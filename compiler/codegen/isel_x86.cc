@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <bit>
 #include <unordered_map>
+#include <unordered_set>
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -169,6 +170,15 @@ class Selector {
   bool better(const Inst& a, const Inst& b) const {  // EVEX reaches all 32 registers; else the first, which is shorter
     return avx512_ && is_evex(a) && !is_evex(b);
   }
+
+  // Mnemonics end with what they compute on: ps pd ss sd for floats, b w d q for integers.
+  static const char* named(std::string text) {
+    thread_local std::unordered_set<std::string> names;
+    return names.insert(std::move(text)).first->c_str();
+  }
+  static const char* ps(DType t) { return t.bits() == 64 ? (t.lanes > 1 ? "pd" : "sd") : (t.lanes > 1 ? "ps" : "ss"); }
+  static const char* dq(DType t) { return t.bits() == 8 ? "b" : t.bits() == 16 ? "w" : t.bits() == 32 ? "d" : "q"; }
+  static const char* blend(DType t) { return t.bits() == 64 ? "vblendvpd" : "vblendvps"; }
 
   CodeLine& put(const Inst& row, std::span<const Operand> ops) {
     CodeLine line;
@@ -508,13 +518,7 @@ class Selector {
   static const char* vector_move(DType t, bool masks) {
     if (t.is_float() && t.bits() == 32) return "vmovups";
     if (t.is_float() && t.bits() == 64) return "vmovupd";
-    if (!masks) return "vmovups";
-    switch (t.bits()) {
-      case 8: return "vmovdqu8";
-      case 16: return "vmovdqu16";
-      case 32: return "vmovdqu32";
-      default: return "vmovdqu64";
-    }
+    return masks ? named(str("vmovdqu", t.bits())) : "vmovups";
   }
   void load(U u) {
     U index = u->src(0);
@@ -813,19 +817,14 @@ class Selector {
     bool left = u->op == Op::SHL;
     if (in_vector(t)) {
       Operand a = value(u->src(0)), r;
-      const char* immediate = left            ? (wide_int(t) ? "vpsllq" : "vpslld")
-                              : t.is_signed() ? (wide_int(t) ? "vpsraq" : "vpsrad")
-                                              : (wide_int(t) ? "vpsrlq" : "vpsrld");
-      const char* variable = left            ? (wide_int(t) ? "vpsllvq" : "vpsllvd")
-                             : t.is_signed() ? (wide_int(t) ? "vpsravq" : "vpsravd")
-                                             : (wide_int(t) ? "vpsrlvq" : "vpsrlvd");
+      const char* name = left ? "vpsll" : t.is_signed() ? "vpsra" : "vpsrl";
       if (by->is_const() && by->narg == 1) {
         r = result(u);
-        ins(immediate, {r, a, isa::imm(by->arg(0))});
+        ins(named(str(name, wide_int(t) ? "q" : "d")), {r, a, isa::imm(by->arg(0))});
       } else {
         Operand b = value(by);
         r = result(u);
-        ins(variable, {r, a, b});
+        ins(named(str(name, wide_int(t) ? "vq" : "vd")), {r, a, b});
       }
       return;
     }
@@ -858,14 +857,8 @@ class Selector {
     DType t = u->dtype;
     Operand a = value(u->src(0)), r = result(u);
     Operand mode = isa::imm(u->op == Op::ROUND ? 8 : u->op == Op::FLOOR ? 9 : 11);  // 8: no inexact exception
-    bool dp = t.bits() == 64;
-    if (t.lanes == 1)
-      ins(avx512_ ? (dp ? "vrndscalesd" : "vrndscaless") : (dp ? "vroundsd" : "vroundss"), {r, a, a, mode});
-    else
-      ins(avx512_ ? (dp ? "vrndscalepd" : "vrndscaleps") : (dp ? "vroundpd" : "vroundps"), {r, a, mode});
-  }
-  const char* float_name(const char* const names[4], DType t) {
-    return names[(t.lanes > 1 ? 0 : 2) + (t.bits() == 64)];
+    const char* name = named(str(avx512_ ? "vrndscale" : "vround", ps(t)));
+    t.lanes == 1 ? ins(name, {r, a, a, mode}) : ins(name, {r, a, mode});
   }
   // MIN and MAX give NaN if either source is; the instruction gives its second source then. With a constant second that
   // suffices the other way round; otherwise a sum (NaN if either is) replaces the result where the sources are
@@ -874,9 +867,7 @@ class Selector {
     DType t = u->dtype;
     bool largest = u->op == Op::MAX;
     if (t.is_float()) {
-      static constexpr const char* mins[] = {"vminps", "vminpd", "vminss", "vminsd"};
-      static constexpr const char* maxs[] = {"vmaxps", "vmaxpd", "vmaxss", "vmaxsd"};
-      const char* name = float_name(largest ? maxs : mins, t);
+      const char* name = named(str(largest ? "vmax" : "vmin", ps(t)));
       U x = u->src(0), y = u->src(1);
       Operand a = value(x), b = value(y);
       auto number = [](U c) { return c->is_const() && c->narg == 1 && c->const_float() == c->const_float(); };
@@ -885,30 +876,24 @@ class Selector {
         ins(name, {r, b, a});
         return;
       }
-      static constexpr const char* adds[] = {"vaddps", "vaddpd", "vaddss", "vaddsd"};
+      const char *unordered = named(str("vcmpunord", ps(t))), *add = named(str("vadd", ps(t)));
       Operand m = new_register(RegClass::VECTOR, a.bits);
-      if (avx512_) {
-        static constexpr const char* unordered[] = {"vcmpunordps", "vcmpunordpd", "vcmpunordss", "vcmpunordsd"};
-        Operand k = new_register(RegClass::PREDICATE, 64), r = result(u);
-        ins(float_name(unordered, t), {k, a, b});
-        ins(name, {m, a, b});
-        masked(float_name(adds, t), k, false, {m, a, b});
-        move(r, m);
-        return;
-      }
-      static constexpr const char* unordered[] = {"vcmpunordps", "vcmpunordpd", "vcmpunordss", "vcmpunordsd"};
-      Operand k = new_register(RegClass::VECTOR, a.bits), sum = new_register(RegClass::VECTOR, a.bits), r = result(u);
-      ins(float_name(unordered, t), {k, a, b});
+      Operand k = avx512_ ? new_register(RegClass::PREDICATE, 64) : new_register(RegClass::VECTOR, a.bits);
+      Operand sum = avx512_ ? m : new_register(RegClass::VECTOR, a.bits), r = result(u);
+      ins(unordered, {k, a, b});
       ins(name, {m, a, b});
-      ins(float_name(adds, t), {sum, a, b});
-      ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, m, sum, k});
+      if (avx512_) {
+        masked(add, k, false, {m, a, b});
+        move(r, m);
+      } else {
+        ins(add, {sum, a, b});
+        ins(blend(t), {r, m, sum, k});
+      }
       return;
     }
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
     if (in_vector(t)) {
-      const char* name =
-          largest ? (t.is_signed() ? (wide_int(t) ? "vpmaxsq" : "vpmaxsd") : (wide_int(t) ? "vpmaxuq" : "vpmaxud"))
-                  : (t.is_signed() ? (wide_int(t) ? "vpminsq" : "vpminsd") : (wide_int(t) ? "vpminuq" : "vpminud"));
+      const char* name = named(str(largest ? "vpmax" : "vpmin", t.is_signed() ? "s" : "u", dq(t)));
       ins(name, {r, a, b});
       return;
     }
@@ -918,8 +903,7 @@ class Selector {
     ins(t.is_signed() ? (largest ? "cmovl" : "cmovg") : (largest ? "cmovb" : "cmova"), {chosen, b});
     move(r, chosen);
   }
-  // documents that the line before reads what it writes
-
+  static constexpr const char* relations[] = {"lt", "eq", "neq"};
   void compare(U u) {
     U x = u->src(0), y = u->src(1);
     DType t = x->dtype;
@@ -931,18 +915,13 @@ class Selector {
       }
       Operand a = value(x), b = value(y), r = result(u);
       if (t.is_float()) {
-        static constexpr const char* names[2][3] = {{"vcmpltps", "vcmpeqps", "vcmpneqps"},
-                                                    {"vcmpltpd", "vcmpeqpd", "vcmpneqpd"}};
-        ins(names[t.bits() == 64][which], {r, a, b});
+        ins(named(str("vcmp", relations[which], ps(t))), {r, a, b});
         narrow_mask(r, t);
         return;
       }
       if (avx512_) {
-        static constexpr const char* names[4][3] = {{"vpcmpltd", "vpcmpeqd", "vpcmpneqd"},
-                                                    {"vpcmpltq", "vpcmpeqq", "vpcmpneqq"},
-                                                    {"vpcmpltud", "vpcmpeqd", "vpcmpneqd"},
-                                                    {"vpcmpltuq", "vpcmpeqq", "vpcmpneqq"}};
-        ins(names[(t.is_signed() ? 0 : 2) + wide_int(t)][which], {r, a, b});
+        ins(named(str("vpcmp", relations[which], which == 0 && !t.is_signed() ? "u" : "", wide_int(t) ? "q" : "d")),
+            {r, a, b});
         narrow_mask(r, t);
         return;
       }
@@ -979,9 +958,7 @@ class Selector {
     DType t = u->src(0)->dtype;
     int which = u->op == Op::CMPLT ? 0 : u->op == Op::CMPEQ ? 1 : 2;
     Operand a = value(u->src(0)), b = value(u->src(1)), mask = new_register(RegClass::VECTOR, 128);
-    static constexpr const char* names[2][3] = {{"vcmpltss", "vcmpeqss", "vcmpneqss"},
-                                                {"vcmpltsd", "vcmpeqsd", "vcmpneqsd"}};
-    ins(names[t.bits() == 64][which], {mask, a, b});
+    ins(named(str("vcmp", relations[which], ps(t))), {mask, a, b});
     return mask;
   }
   const char* int_compare(U u) {  // sets the flags; returns the condition
@@ -1047,16 +1024,10 @@ class Selector {
       Operand a = value(x), b = value(y);
       Operand r = result(u);
       if (!avx512_) {
-        ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, b, a, m});
+        ins(blend(t), {r, b, a, m});
         return;
       }
-      const char* name = t.is_float()     ? (t.bits() == 64   ? "vblendmpd"
-                                             : t.bits() == 32 ? "vblendmps"
-                                                              : "vpblendmw")
-                         : t.bits() == 64 ? "vpblendmq"
-                         : t.bits() == 32 ? "vpblendmd"
-                         : t.bits() == 16 ? "vpblendmw"
-                                          : "vpblendmb";
+      const char* name = named(t.is_float() && t.bits() >= 32 ? str("vblendm", ps(t)) : str("vpblendm", dq(t)));
       masked(name, m, false, {r, b, a});
       return;
     }
@@ -1073,7 +1044,7 @@ class Selector {
         ins("vmovq", {mask, bits});
       }
       Operand a = value(x), b = value(y), r = result(u);
-      ins(t.bits() == 64 ? "vblendvpd" : "vblendvps", {r, b, a, mask});
+      ins(blend(t), {r, b, a, mask});
       return;
     }
     Operand a = value(x), b = value(y), chosen = new_register(RegClass::SCALAR, scalar_width(t));
@@ -1211,29 +1182,15 @@ class Selector {
       if (from.scalar == Scalar::IDX) {  // the rows know it as i64
         U same = make(Op::CAST, to, {u->src(0)});
         if (by_meaning(same)) return define(u, *registers_.find(same));
-        Operand a = value(u->src(0)), r = result(u);
-        Operand upper = value(constant_float(F32, 0));
-        ins(to.bits() == 64 ? "vcvtsi2sd" : "vcvtsi2ss", {r, upper, a});
-        return;
       }
-      if (to.lanes == 1 && from.is_int() && (from.scalar == Scalar::I32 || from.scalar == Scalar::I64)) {
-        Operand a = value(u->src(0)), r = result(u);
-        Operand upper = value(constant_float(F32, 0));
-        ins(to.bits() == 64 ? "vcvtsi2sd" : "vcvtsi2ss", {r, upper, a});
-        return;
-      }
-      if (to.lanes == 1 && from.is_unsigned() && from.bits() >= 32) {
-        Operand a = value(u->src(0)), r = result(u);
-        Operand upper = value(constant_float(F32, 0));
-        ins(to.bits() == 64 ? "vcvtusi2sd" : "vcvtusi2ss", {r, upper, a});
+      if (to.lanes == 1 && !from.is_float() && from.bits() >= 32) {
+        Operand a = value(u->src(0)), r = result(u), upper = value(constant_float(F32, 0));
+        ins(named(str(from.is_unsigned() ? "vcvtusi2" : "vcvtsi2", ps(to))), {r, upper, a});
         return;
       }
       if (to.lanes == 1 && to.is_int() && from.is_float()) {
         Operand a = value(u->src(0)), r = result(u);
-        if (to.is_unsigned())
-          ins(from.bits() == 64 ? "vcvttsd2usi" : "vcvttss2usi", {r, a});
-        else
-          ins(from.bits() == 64 ? "vcvttsd2si" : "vcvttss2si", {r, a});
+        ins(named(str("vcvtt", ps(from), to.is_unsigned() ? "2usi" : "2si")), {r, a});
         return;
       }
       if (by_meaning(u)) return;
@@ -1262,24 +1219,11 @@ class Selector {
     if (to.bits() == from.bits()) return define(u, a);
     Operand r = result(u);
     if (to.bits() > from.bits()) {
-      static constexpr const char* names[2][6] = {
-          {"vpmovzxbw", "vpmovzxbd", "vpmovzxbq", "vpmovzxwd", "vpmovzxwq", "vpmovzxdq"},
-          {"vpmovsxbw", "vpmovsxbd", "vpmovsxbq", "vpmovsxwd", "vpmovsxwq", "vpmovsxdq"}};
-      int which = from.bits() == 8    ? (to.bits() == 16   ? 0
-                                         : to.bits() == 32 ? 1
-                                                           : 2)
-                  : from.bits() == 16 ? (to.bits() == 32 ? 3 : 4)
-                                      : 5;
-      ins(names[from.is_signed()][which], {r, a});
+      ins(named(str(from.is_signed() ? "vpmovsx" : "vpmovzx", dq(from), dq(to))), {r, a});
       return;
     }
     if (!avx512_) return narrow(r, a, from, to);
-    const char* name = from.bits() == 64   ? (to.bits() == 32   ? "vpmovqd"
-                                              : to.bits() == 16 ? "vpmovqw"
-                                                                : "vpmovqb")
-                       : from.bits() == 32 ? (to.bits() == 16 ? "vpmovdw" : "vpmovdb")
-                                           : "vpmovwb";
-    ins(name, {r, a});
+    ins(named(str("vpmov", dq(from), dq(to))), {r, a});
   }
 
   // Keeps the low bytes of each 32-bit lane: a byte shuffle in both halves, then the halves side by side.
@@ -1355,11 +1299,7 @@ class Selector {
     Operand a = value(x), r = result(u);
     if (a.cls == RegClass::SCALAR) {
       if (avx512_) {
-        ins(t.bits() == 64   ? "vpbroadcastq"
-            : t.bits() == 32 ? "vpbroadcastd"
-            : t.bits() == 16 ? "vpbroadcastw"
-                             : "vpbroadcastb",
-            {r, resized(a, t.bits() == 64 ? 64 : 32)});
+        ins(named(str("vpbroadcast", dq(t))), {r, resized(a, t.bits() == 64 ? 64 : 32)});
         return;
       }
       Operand low = new_register(RegClass::VECTOR, 128);

@@ -69,7 +69,7 @@ TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
 owned-DEVICE_MODEL := userspace/model/%
 owned-DEVICE_AMD := userspace/amd/%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
-owned-ISA_RDNA := compiler/isa/rdna%
+owned-ISA_RDNA := compiler/isa/rdna% tests/isa/rdna%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
 upper  = $(shell echo $1 | tr a-z A-Z)
 $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$t) := tools/$t.cc tools/$t/%))
@@ -108,7 +108,7 @@ $B/libtools.a: $(filter-out $B/tools/ingot.o,$(TOOL_OBJ))
 	ar rcs $@ $^
 
 define TEST
-$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(wildcard tests/$1/*.cc)) $B/libtools.a $B/libingot.a
+$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(filter-out $$(OFF),$$(wildcard tests/$1/*.cc))) $B/libtools.a $B/libingot.a
 	$$(CXX) $$(LDFLAGS) -o $$@ $$^ -lgtest -lgmock -lgtest_main $$(LIBS)
 endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))

@@ -78,17 +78,22 @@ std::string value_name(const Layout& layout, std::string_view field, u64 value) 
   return v ? v->name : "";
 }
 
+std::vector<u32> stray_bits(const Layout& layout, std::span<const u32> words, int generation) {
+  std::vector<u32> rest(words.begin(), words.end());
+  for (const Field& f : layout.fields)
+    if (f.exists(generation)) set_bits(rest, layout, f, generation, 0);
+  return rest;
+}
+
 std::string describe_fields(const Layout& layout, std::span<const u32> words, int generation) {
   std::string out;
-  std::vector<u32> rest(words.begin(), words.end());
   for (const Field& f : layout.fields) {
-    if (!f.exists(generation)) continue;
     u64 value = get_bits(words, f, generation);
     if (!value) continue;
-    set_bits(rest, layout, f, generation, 0);
     std::string name = value_name(layout, f.name, value);
     out += str(" ", f.name, "=", !name.empty() ? name : value < 10 ? str(value) : hex(value));
   }
+  std::vector<u32> rest = stray_bits(layout, words, generation);
   for (size_t i = 0; i < rest.size(); i++)
     if (rest[i]) out += str(" ?", i, "=", hex(rest[i]));
   return out.empty() ? out : out.substr(1);

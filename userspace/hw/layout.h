@@ -92,7 +92,8 @@ i64 words_of(const Layout& layout, int generation);  // Error when the generatio
 std::string describe(const Layout& layout, std::span<const u32> words, int generation);
 std::string describe_fields(const Layout& layout, std::span<const u32> words, int generation);
 std::vector<u32> parse_fields(const Layout& layout, std::string_view text, int generation);
-std::string value_name(const Layout& layout, std::string_view field, u64 value);  // "" when it has none
+std::vector<u32> stray_bits(const Layout& layout, std::span<const u32> words, int generation);  // in no field
+std::string value_name(const Layout& layout, std::string_view field, u64 value);                // "" when it has none
 const Layout* find_layout(std::span<const Layout* const> rows, std::string_view name);
 const Layout* find_code(std::span<const Layout* const> rows, std::string_view family, i64 code, int generation);
 

@@ -423,11 +423,11 @@ std::string AmdModel::state() const {
       str(options_.target, " model, ", vram_bytes_ >> 20, " MiB, t = ", now_ns, " ns", gone ? ", gone" : "", "\n");
   for (auto& [bank, q] : queues_)
     out += str("queue ", bank - 1, ": ", q.halted.empty() ? q.running ? "runs a dispatch" : "runs" : q.halted,
-               ", last ", q.last_packet, "\n");
+               ", last ", q.last.text(generation_), "\n");
   for (int e = 0; e < 2; e++)
     if (!engines_[e].streams.empty())
       out += str("SDMA", e, ": ", engines_[e].halted.empty() ? "runs" : engines_[e].halted, ", last ",
-                 engines_[e].last_packet, "\n");
+                 engines_[e].last.text(generation_), "\n");
   for (auto& what : objections) out += str("objection: ", what, "\n");
   return out;
 }

@@ -53,6 +53,13 @@ class ShaderMemory final : public hw::WaveMemory {  // what a dispatch sees
   std::array<Recent, 256> recent_;
 };
 
+struct Packet {  // the last one a queue looked at
+  const Layout* row = nullptr;
+  std::vector<u32> words;
+  std::string text(Generation generation) const {
+    return row ? describe(*row, words, generation) : words.empty() ? "none" : "dword " + hex(words[0]);
+  }
+};
 struct Stream {  // where a queue reads packets: its ring, or an indirect buffer
   u64 address = 0;
   u64 at = 0, end = 0;  // dwords; of a ring they go on growing
@@ -69,11 +76,12 @@ struct Queue {  // one compute queue: its bank of registers is the HQD
   i64 budget = 0;                    // that may run now
   bool hung = false;                 // injected
   std::unique_ptr<ShaderMemory> memory;
-  std::string last_packet;
+  Packet last;
 };
 struct CopyEngine {
   std::deque<Stream> streams;
-  std::string halted, last_packet;
+  std::string halted;
+  Packet last;
   u64 wptr = 0;
 };
 

@@ -22,7 +22,7 @@ constexpr u64 max_indirect_depth = 4;
 
 AmdModel::Outcome AmdModel::halt(Queue& queue, std::string why, u64 source) {
   queue.halted = std::move(why);
-  object(str("queue ", queue.bank - 1, " halted: ", queue.halted, " in ", queue.last_packet));
+  object(str("queue ", queue.bank - 1, " halted: ", queue.halted, " in ", queue.last.text(generation_)));
   interrupt({.client_id = IH_CLIENT::GRBM_CP, .source_id = source, .ring_id = queue.bank - 1});
   return HALTED;
 }
@@ -92,7 +92,7 @@ AmdModel::Outcome AmdModel::step(Queue& queue) {
   if (!ok) return halt(queue, str("page fault at ", hex(s.address + s.at * 4), " reading packets"), IH_SOURCE::CP_GPF);
   auto header = unpack32<PM4_HEADER>(first, generation_);
   if (header.type != PM4_HEADER::TYPE3) {
-    queue.last_packet = str("dword ", hex(first), " at ", s.at);
+    queue.last = {nullptr, {first}};
     return halt(queue, "not a packet of type 3", IH_SOURCE::CP_BAD_OPCODE_ERROR);
   }
   bool nop = header.opcode == u64(code<NOP>);
@@ -106,18 +106,18 @@ AmdModel::Outcome AmdModel::step(Queue& queue) {
   if (!ok) return halt(queue, str("page fault reading packets near ", hex(s.address + s.at * 4)), IH_SOURCE::CP_GPF);
   const Layout* row = hw::find_code(rows, "PM4", i64(header.opcode), generation_);
   if (!row) {
-    queue.last_packet = str("opcode ", hex(header.opcode), " at ", s.at);
+    queue.last = {nullptr, {first}};
     return halt(queue, "unknown opcode", IH_SOURCE::CP_BAD_OPCODE_ERROR);
   }
   size_t fixed = size_t(row->dwords[generation_]);
-  queue.last_packet = describe(*row, std::span<const u32>(body).first(std::min(fixed, body.size())), generation_);
-  bool tail = row == &layout_WRITE_DATA || row == &layout_NOP || row->name == std::string_view("SET_SH_REG") ||
+  queue.last = {row, {body.begin(), body.begin() + i64(std::min(fixed, body.size()))}};
+  bool tail = row == &layout_WRITE_DATA || row == &layout_NOP || row == &layout_SET_SH_REG ||
               row == &layout_SET_UCONFIG_REG || row == &layout_SET_CONFIG_REG || row == &layout_SET_CONTEXT_REG;
   if (tail ? body.size() < fixed : body.size() != fixed)
     return halt(queue, str("its length is ", body.size(), " dwords, not ", fixed),
                 IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
-  if (queue.last_packet.find('?') != std::string::npos)
-    return halt(queue, "reserved bits are set", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+  for (u32 stray : stray_bits(*row, queue.last.words, generation_))
+    if (stray) return halt(queue, "reserved bits are set", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
   u64 next = s.at + 1 + count;
   size_t depth = queue.streams.size() - 1;
   Outcome outcome = packet(queue, u32(header.opcode), body, next);

@@ -15,7 +15,7 @@ constexpr i64 code = hw::layout_of<T>.code[0];
 
 AmdModel::Outcome AmdModel::halt(int number, CopyEngine& engine, std::string why, u64 source) {
   engine.halted = std::move(why);
-  object(str("SDMA", number, " halted: ", engine.halted, " in ", engine.last_packet));
+  object(str("SDMA", number, " halted: ", engine.halted, " in ", engine.last.text(generation_)));
   interrupt({.client_id = IH_CLIENT::GFX, .source_id = source, .ring_id = u64(number)});
   return HALTED;
 }
@@ -61,7 +61,7 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
   auto header = unpack32<SDMA_NOP>(first, generation_);
   const Layout* row = hw::find_code(rows, "SDMA", i64(header.op | header.sub_op << 8), generation_);
   if (!row) {
-    engine.last_packet = str("dword ", hex(first), " at ", s.at);
+    engine.last = {nullptr, {first}};
     return halt(number, engine, "unknown packet", IH_SOURCE::SDMA_QUEUE_HANG);
   }
   u64 length = u64(row->dwords[generation_]);
@@ -76,9 +76,9 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
   std::vector<u32> words(size_t(row->dwords[generation_]));
   for (size_t i = 0; i < words.size(); i++) words[i] = fetch(SDMA_CLIENT, s, s.at + i, ok);
   if (!ok) return halt(number, engine, "page fault reading packets", IH_SOURCE::SDMA_PAGE_FAULT);
-  engine.last_packet = describe(*row, words, generation_);
-  if (engine.last_packet.find('?') != std::string::npos)
-    return halt(number, engine, "reserved bits are set", IH_SOURCE::SDMA_QUEUE_HANG);
+  engine.last = {row, words};
+  for (u32 stray : stray_bits(*row, words, generation_))
+    if (stray) return halt(number, engine, "reserved bits are set", IH_SOURCE::SDMA_QUEUE_HANG);
   u32 vmid = engine.streams.front().vmid;
   auto page_fault = [&] { return halt(number, engine, "page fault", IH_SOURCE::SDMA_PAGE_FAULT); };
   auto done = [&] { return s.at += length, DONE; };

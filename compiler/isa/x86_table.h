@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: MIT
+// The forms of one table of rows, as constants: what x86_*.cc include, one each so that they compile side by side.
+// TABLE names the table and its .def.
+#pragma once
+#include "compiler/isa/x86.h"
+
+#define TABLE_TEXT(name) #name
+#define TABLE_FILE(name) TABLE_TEXT(compiler/isa/name.def)
+namespace ingot::isa {
+using namespace operands;
+using namespace x86;
+static constexpr Row rows[] = {
+#define X86(...) {__VA_ARGS__},
+#include TABLE_FILE(TABLE)
+#undef X86
+};
+static constexpr auto table = make_table<count_forms(rows), count_meanings(rows)>(rows);
+extern const TableView TABLE;
+constexpr TableView TABLE{table.forms.data(), table.forms.size(), table.meanings.data()};
+}  // namespace ingot::isa

@@ -5,7 +5,7 @@
 #include "compiler/isa/x86.h"
 
 #define TABLE_TEXT(name) #name
-#define TABLE_FILE(name) TABLE_TEXT(compiler/isa/name.def)
+#define TABLE_FILE(name) TABLE_TEXT(compiler / isa / name.def)
 namespace ingot::isa {
 using namespace operands;
 using namespace x86;

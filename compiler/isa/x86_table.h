@@ -4,8 +4,10 @@
 #pragma once
 #include "compiler/isa/x86.h"
 
+// clang-format off: a path has no blanks
 #define TABLE_TEXT(name) #name
-#define TABLE_FILE(name) TABLE_TEXT(compiler / isa / name.def)
+#define TABLE_FILE(name) TABLE_TEXT(compiler/isa/name.def)
+// clang-format on
 namespace ingot::isa {
 using namespace operands;
 using namespace x86;

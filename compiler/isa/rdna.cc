@@ -133,6 +133,7 @@ static bool scalar_fits(u32 n, int count, bool written) {
 
 static bool scalar_allowed(const OperandSpec& s, u32 n) {
   bool written = s.access & OperandSpec::WRITE, mask = s.type == Scalar::BOOL && !written;
+  if (s.cls == RegClass::VECTOR && s.imm_bits == 7 && n < 128 && n != NULL_REGISTER) return false;  // matrices
   if (n == 254 && s.also != RegClass::SCALAR) return false;  // lds_direct feeds the VALU only
   if (mask && (n == EXEC_LO || n == EXEC_LO + 1)) return false;
   return scalar_fits(n, dwords(s), written);
@@ -392,7 +393,8 @@ static bool operand_from_code(const OperandSpec& s, u32 code, std::optional<u32>
   }
   if (code == 255) {
     if (s.imm_bits < 32 || !literal) return false;
-    o = imm(float_literal(s) ? i64(u64(*literal) << 32) : s.bits == 64 ? i64(*literal) : i64(i32(*literal)));
+    bool zero_extended = s.bits == 64 && s.type != Scalar::I64;
+    o = imm(float_literal(s) ? i64(u64(*literal) << 32) : zero_extended ? i64(*literal) : i64(i32(*literal)));
     o.modifiers = LITERAL;
     return true;
   }

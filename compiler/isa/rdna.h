@@ -401,7 +401,7 @@ struct Source {  // a row as written, before its meaning goes into the table's l
         if (letter == 's' || letter == 'c' || letter == 'l') {
           s.cls = RegClass::SCALAR, s.imm_bits = letter == 's' ? 0 : letter == 'c' ? 7 : 32;
         } else if (letter == 'm') {
-          s.cls = RegClass::VECTOR, s.imm_bits = 7;
+          s.cls = RegClass::VECTOR, s.also = RegClass::SCALAR, s.imm_bits = 7;  // of the scalars what is not an SGPR
         } else if (letter == 'v') {
           s.cls = RegClass::VECTOR;
         } else if (source && s.type != Scalar::BOOL) {

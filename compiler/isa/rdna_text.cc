@@ -398,6 +398,7 @@ static std::string print_immediate(const Row& r, const OperandSpec& spec, const 
   }
   int bits = value_bits(s);
   i64 v = sign_extended(o.imm, bits);
+  if (s.type == Scalar::I64 && o.modifiers & LITERAL) v = i64(u32(v));  // shown as the dword that it is
   int code = inline_code(s, v);
   if (code && code <= 208) return str(v);
   if (code && !integer16)
@@ -438,11 +439,14 @@ static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
   } else if (t.integer(v)) {
     if (v < -(i64(1) << 31) || v > 0xffffffff) return false;
     if (v > 0x7fffffff && bits == 32) v = i32(v);
+    bool extended = s.type == Scalar::I64 && v > 0x7fffffff;  // a negative literal, never an inline constant
+    if (extended) v = i32(v);
     if (bits == 16 && v > 32767 && v < 65536) v -= 65536;
     bool is_inline = v >= -16 && v <= 64;
     if (bits == 16 && !is_inline && (v < -32768 || v > 32767)) return false;
     if (float_literal(s) && !is_inline) v = i64(u64(u32(v)) << 32);
     o = imm(v);
+    if (extended) o.modifiers |= LITERAL;
   } else {
     return false;
   }

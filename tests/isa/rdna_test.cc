@@ -834,6 +834,9 @@ TEST(RdnaText, ShortestEncoding) {
   EXPECT_EQ(assembled("v_add_f32 v1, 0x40490fdb, v3"), "ff060206db0f4940");
   EXPECT_EQ(assembled("s_mov_b32 s0, 0x40"), "c00080be");
   EXPECT_EQ(assembled("s_waitcnt vmcnt(0)"), "f70389bf");
+  EXPECT_EQ(assembled("v_ashrrev_i64 v[0:1], v2, -1"), "00003ed702830100");
+  EXPECT_EQ(assembled("v_ashrrev_i64 v[0:1], v2, 0xffffffff"), "00003ed702ff0100ffffffff");
+  EXPECT_EQ(disassembled(hex_bytes("00003ed702ff0100ffffffff")), "v_ashrrev_i64 v[0:1], v2, 0xffffffff");
 }
 TEST(RdnaText, Errors) {
   for (std::string_view bad : {"frobnicate v0",

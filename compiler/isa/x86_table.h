@@ -4,7 +4,8 @@
 #pragma once
 #include "compiler/isa/x86.h"
 
-// clang-format off: a path has no blanks
+// A path has no blanks.
+// clang-format off
 #define TABLE_TEXT(name) #name
 #define TABLE_FILE(name) TABLE_TEXT(compiler/isa/name.def)
 // clang-format on

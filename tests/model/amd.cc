@@ -219,8 +219,11 @@ TEST_P(amd_model, stale_translations_stay_until_their_hub_drops_them) {
   EXPECT_EQ(read_first(2), 0xbbbbu) << "no hub was told";
   c.invalidate(MMHUB_HUB);
   EXPECT_EQ(read_first(3), 0xbbbbu) << "the other hub was told";
+  c.set(VM_INVALIDATE_ENG0_REQ{.per_vmid_invalidate_req = 1, .invalidate_l2_ptes = 1}, 17, GFXHUB);
+  EXPECT_EQ(read_first(4), 0xbbbbu) << "the L1s were not told";
+  objection("invalidates no translations");
   c.invalidate(GFXHUB);
-  EXPECT_EQ(read_first(4), 0xaaaau);
+  EXPECT_EQ(read_first(5), 0xaaaau);
 }
 TEST_P(amd_model, a_wrong_entry_faults_with_its_level) {
   card->bring_up();

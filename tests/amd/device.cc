@@ -233,6 +233,38 @@ TEST(device, injected_faults_end_in_an_error_or_in_the_right_numbers) {
   m.open();
   add_vectors(*m.device, 64);
 }
+TEST(device, random_faults_never_hang_and_never_give_a_wrong_number) {
+  using model::Injection;
+  constexpr Injection kinds[] = {Injection::HANG, Injection::PAGE_FAULT, Injection::LOST_DOORBELL, Injection::ECC};
+  for (const char* target : {"gfx1100", "gfx1201"}) {
+    Machine m(target);
+    Device& d = m.open();
+    std::mt19937 random(7);
+    auto code = d.load(program(1, 3), "add");
+    auto x = numbers(256, 1), y = numbers(256, 2);
+    BufferRef a = buffer_of(d, x), b = buffer_of(d, y), c = d.alloc(1024);
+    int failed = 0, fine = 0;
+    for (int round = 0; round < 150; round++) {
+      if (random() % 3 == 0) m.chip->inject(kinds[random() % 4]);
+      try {
+        if (random() % 2) d.copy_in(*a, 0, x.data(), 1024);
+        launch(d, *code, {c->address, a->address, b->address}, 8);
+        if (random() % 2) d.wait();
+        if (random() % 4 == 0) m.chip->inject(kinds[random() % 4]);
+        BufferRef other = d.alloc(1 + i64(random() % 100000));
+        std::vector<u32> z = contents(d, *c);
+        for (size_t i = 0; i < z.size(); i++) ASSERT_EQ(z[i], x[i] + y[i]) << round;
+        fine++;
+      } catch (const DeviceError& e) {
+        ASSERT_THAT(e.state, HasSubstr("restarted")) << e.what();
+        failed++;
+      }
+    }
+    EXPECT_GT(failed, 30);
+    EXPECT_GT(fine, 30);
+    m.expect_objection("page fault");
+  }
+}
 TEST(device, a_card_that_leaves_the_bus_is_an_error_and_not_a_hang) {
   Machine m;
   Device& d = m.open();

@@ -353,6 +353,7 @@ class Queue {  // a ring that an engine reads, in system memory, and its timelin
   void restart();         // the engine starts anew: nothing is pending any more, the timeline is at last()
 
  private:
+  void ring_doorbell();
   Chip& chip_;
   Gmc& gmc_;
   Memory memory_;

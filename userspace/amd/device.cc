@@ -283,18 +283,26 @@ class AmdDevice final : public Device {
     if (lost_)
       throw DeviceError(str(bus_->name(), ": the chip could not be recovered; open it anew, which resets it"), "");
   }
+  bool memory_error() {
+    auto r = chip_.read<BIF_BX0_BIF_DOORBELL_INT_CNTL>();
+    return r.ras_cntlr_interrupt_status || r.ras_athub_err_event_interrupt_status;
+  }
+  // Waits; what has ended is only believed if the chip met no page fault and no memory error meanwhile.
   void finish(Queue& queue, u64 value) {
     bool ended = queue.wait(value, options_.timeout_ns);
-    bool faulted = chip_.read_raw(layout_VM_L2_PROTECTION_FAULT_STATUS, {.hub = GFXHUB});
-    if (ended && !faulted) return;
+    bool faulted = chip_.read_raw(layout_VM_L2_PROTECTION_FAULT_STATUS, {.hub = GFXHUB}), ecc = memory_error();
+    if (ended && !faulted && !ecc) return;
     fail(str(bus_->name(), ": ", queue.engine == Queue::COMPUTE ? "compute" : "copy",
-             faulted ? " met a page fault" : str(" made no progress for ", options_.timeout_ns / ms, " ms")));
+             ecc       ? " met an uncorrectable memory error"
+             : faulted ? " met a page fault"
+                       : str(" made no progress for ", options_.timeout_ns / ms, " ms")));
   }
   // Everything there is to say, then the engines anew; throws in every case.
   [[noreturn]] void fail(std::string what) {
     std::string report;
     for (Hub hub : {GFXHUB, MMHUB_HUB})
       if (auto f = gmc_.fault(hub)) report += f->text + "  address " + hex(f->va) + ": " + near(f->va) + "\n";
+    if (memory_error()) report += chip_.describe_register(layout_BIF_BX0_BIF_DOORBELL_INT_CNTL);
     u64 done = compute_->done();
     for (const Launched& l : running_)
       if (l.value > done) {
@@ -304,7 +312,8 @@ class AmdDevice final : public Device {
     report += compute_->pending() + copies_->pending() + gfx_.state(0) + sdma_.state();
     for (const IH_ENTRY& e : ih_.drain()) report += "  " + Ih::text(e, chip_.generation()) + "\n";
     if (ih_.lost()) report += "  interrupts were lost\n";
-    lost_ = !recover();
+    lost_ = true;
+    for (int attempt = 0; attempt < 3 && lost_; attempt++) lost_ = !recover();
     report +=
         lost_ ? "  the engines could not be restarted\n" : "  the engines were restarted; what was submitted is gone\n";
     throw DeviceError(std::move(what), std::move(report));
@@ -314,6 +323,8 @@ class AmdDevice final : public Device {
     sdma_.stop();
     sdma_.boot();
     for (Hub hub : {GFXHUB, MMHUB_HUB}) gmc_.clear_fault(hub);
+    chip_.update<BIF_BX0_BIF_DOORBELL_INT_CNTL>(
+        [](auto& r) { r.ras_cntlr_interrupt_clear = 1, r.ras_athub_err_event_interrupt_clear = 1; });
     ih_.drain();
     compute_->restart();
     copies_->restart();

@@ -263,21 +263,27 @@ u64 Queue::submit(std::span<const u32> packets) {
   for (i64 i = 0; i < pad; i++) put(0);
   for (u32 word : packets) put(word);
   for (u32 word : fence.words) put(word);
-  u64 pointer = engine == COPY ? write_ * 4 : write_;
-  shared(memory_, ring_dwords_ * 4 + wptr_at).store(pointer, std::memory_order_release);
-  chip_.flush_hdp();
-  chip_.bus.write64(2, doorbell_ * 8, pointer);
+  ring_doorbell();
   return ++last_;
 }
 
 bool Queue::wait(u64 value, i64 timeout_ns) {
-  // As long as something moves it is not a hang.
-  u64 seen = done();
-  while (seen < value) {
-    if (!hw::poll(chip_.bus, timeout_ns, [&] { return done() != seen || done() >= value; })) return false;
-    seen = done();
+  // As long as something moves it is not a hang. Where nothing does although there are packets, the doorbell may have
+  // been lost: it is rung once more.
+  bool again = true;
+  for (u64 seen = done(); seen < value; seen = done()) {
+    if (hw::poll(chip_.bus, timeout_ns, [&] { return done() != seen; })) continue;
+    if (!unread() || !std::exchange(again, false)) return false;
+    ring_doorbell();
   }
   return true;
+}
+
+void Queue::ring_doorbell() {
+  u64 pointer = engine == COPY ? write_ * 4 : write_;
+  shared(memory_, ring_dwords_ * 4 + wptr_at).store(pointer, std::memory_order_release);
+  chip_.flush_hdp();
+  chip_.bus.write64(2, doorbell_ * 8, pointer);
 }
 
 std::string Queue::pending() {

@@ -404,6 +404,7 @@ static std::string print_immediate(const Row& r, const OperandSpec& spec, const 
   if (code && !integer16)
     return print_float(decode_float(u64(v), inline_dtype(s)), inline_dtype(s) == F64 || s.bits > 64);
   if (float_literal(s)) return hex(u64(v) >> 32);
+  if (s.type == Scalar::BF16 && s.bits == 16) return hex(u64(o.imm) & 0xffffffff);
   return hex(u64(v) & (bits == 64 ? 0xffffffff : (u64(1) << bits) - 1));
 }
 static std::string print_operand(const Row& r, int i, const Operand& o) {
@@ -443,7 +444,7 @@ static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
     if (extended) v = i32(v);
     if (bits == 16 && v > 32767 && v < 65536) v -= 65536;
     bool is_inline = v >= -16 && v <= 64;
-    if (bits == 16 && !is_inline && (v < -32768 || v > 32767)) return false;
+    if (bits == 16 && !is_inline && (v < -32768 || v > 32767) && s.type != Scalar::BF16) return false;
     if (float_literal(s) && !is_inline) v = i64(u64(u32(v)) << 32);
     o = imm(v);
     if (extended) o.modifiers |= LITERAL;
@@ -452,7 +453,7 @@ static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
   }
   bool is_int = !DType{s.type}.is_float();
   if (s.bits == 16 && (is_int ? o.imm < -16 || o.imm > 64 : !inline_code(s, o.imm)))
-    o.imm &= 0xffff, o.modifiers |= LITERAL;
+    o.imm &= o.imm == i16(o.imm) ? 0xffff : 0xffffffff, o.modifiers |= LITERAL;
   return true;
 }
 

@@ -105,14 +105,14 @@ struct FakeShader final : hw::Wave {  // programs by the first dword at their en
   std::vector<hw::Dispatch> dispatches;
   hw::WaveMemory* memory = nullptr;
   void start(const hw::Dispatch& d, hw::WaveMemory& m) override { dispatches.push_back(d), memory = &m; }
-  hw::WaveResult step(i64) override {
+  hw::WaveResult step(i64 instructions) override {
     const hw::Dispatch& d = dispatches.back();
     Run run{d, *memory};
     u32 id = 0;
     if (!memory->access(hw::Access::FETCH, d.entry, &id, 4)) return {hw::WaveResult::FAULT, d.entry, ""};
     auto p = programs.find(id);
     if (p == programs.end()) return {hw::WaveResult::ILLEGAL_INSTRUCTION, d.entry, "no program"};
-    if (!p->second) return {hw::WaveResult::RUNNING, d.entry, ""};
+    if (!p->second) return {hw::WaveResult::RUNNING, d.entry, "", instructions};
     p->second(run);
     return {run.ok ? hw::WaveResult::DONE : hw::WaveResult::FAULT, d.entry, ""};
   }

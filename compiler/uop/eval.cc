@@ -13,40 +13,10 @@
 #include <cmath>
 #include <numeric>
 
-#include "compiler/uop/uop.h"
+#include "compiler/uop/value.h"
 
 namespace ingot {
 namespace {
-
-// An integer of 64 bits that wraps; T decides how it compares, divides and shifts right.
-template <class T>
-struct Wrapping {
-  T v;
-  Wrapping(T value = 0) : v(value) {}
-  explicit operator bool() const { return v; }
-  friend Wrapping operator-(Wrapping a) { return T(-u64(a.v)); }
-  friend Wrapping operator+(Wrapping a, Wrapping b) { return T(u64(a.v) + u64(b.v)); }
-  friend Wrapping operator-(Wrapping a, Wrapping b) { return T(u64(a.v) - u64(b.v)); }
-  friend Wrapping operator*(Wrapping a, Wrapping b) { return T(u64(a.v) * u64(b.v)); }
-  friend Wrapping operator&(Wrapping a, Wrapping b) { return a.v & b.v; }
-  friend Wrapping operator|(Wrapping a, Wrapping b) { return a.v | b.v; }
-  friend Wrapping operator^(Wrapping a, Wrapping b) { return a.v ^ b.v; }
-  friend Wrapping operator>>(Wrapping a, Wrapping b) { return a.v >> (b.v & 63); }
-  friend Wrapping shift_left(Wrapping a, Wrapping b) { return T(u64(a.v) << (b.v & 63)); }
-  friend Wrapping operator<(Wrapping a, Wrapping b) { return a.v < b.v; }
-  friend Wrapping operator==(Wrapping a, Wrapping b) { return a.v == b.v; }
-  friend Wrapping operator!=(Wrapping a, Wrapping b) { return a.v != b.v; }
-  friend Wrapping floor_div(Wrapping a, Wrapping b) {
-    if (b.v == 0) return 0;
-    if (b.v == T(-1) && std::is_signed_v<T>) return -a;  // the one quotient that can overflow
-    return T(a.v / b.v - (a.v % b.v != 0 && (a.v < 0) != (b.v < 0)));
-  }
-  friend Wrapping floor_mod(Wrapping a, Wrapping b) { return b.v == 0 ? Wrapping(0) : a - b * floor_div(a, b); }
-  friend Wrapping maximum(Wrapping a, Wrapping b) { return a.v < b.v ? b : a; }
-  friend Wrapping minimum(Wrapping a, Wrapping b) { return b.v < a.v ? b : a; }
-};
-double maximum(double a, double b) { return a != a ? a : b != b ? b : a < b ? b : a; }
-double minimum(double a, double b) { return a != a ? a : b != b ? b : b < a ? b : a; }
 
 // Rounds doubles, or wraps integers, to a dtype.
 void settle(Value* v, i64 n, DType dtype) {

@@ -523,7 +523,7 @@ static std::string print_dpp(const Modifiers& m) {
   u32 control = m.dpp & 511;
   if (control < 256)
     out = str(" quad_perm:[", control & 3, ",", control >> 2 & 3, ",", control >> 4 & 3, ",", control >> 6, "]");
-#define DPP_CONTROL(first, last, name, from) \
+#define DPP_CONTROL(first, last, name, from, ...) \
   if (control >= first && control <= last) out = first == last ? str(" ", name) : str(" ", name, ":", control - from);
 #include "compiler/isa/rdna_kind.def"
 #undef DPP_CONTROL
@@ -665,7 +665,7 @@ static bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) 
     m.dpp = (m.dpp & ~u64(511)) | u64(v[0] | v[1] << 2 | v[2] << 4 | v[3] << 6);
     return true;
   }
-#define DPP_CONTROL(first, last, name, from)                                        \
+#define DPP_CONTROL(first, last, name, from, ...)                                   \
   if (first == last ? t.take_word(name) : t.take(name ":")) {                       \
     dpp16();                                                                        \
     auto set = [&](u64 x) { m.dpp = (m.dpp & ~u64(511)) | (from + x); };            \

@@ -109,7 +109,7 @@ static std::vector<Disassembled> llvm_texts(const std::vector<std::vector<u8>>& 
     bool other = d.text.find("/*") != d.text.npos || d.text.find("Warning") != d.text.npos;
     for (std::string_view p : {".long", "<unknown>", "buffer_", "tbuffer_", "image_", "exp ", "v_interp", "lds_"})
       other |= d.text.starts_with(p);
-    if (other) d = {};
+    if (other && !d.text.starts_with("buffer_gl")) d = {};
   }
   return result;
 }

@@ -69,7 +69,7 @@ TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
 owned-DEVICE_MODEL := userspace/model/%
 owned-DEVICE_AMD := userspace/amd/%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
-owned-ISA_RDNA := compiler/isa/rdna% tests/isa/rdna%
+owned-ISA_RDNA := compiler/isa/rdna% compiler/isa/emu% tests/isa/rdna%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
 upper  = $(shell echo $1 | tr a-z A-Z)
 $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$t) := tools/$t.cc tools/$t/%))
@@ -77,7 +77,7 @@ OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
 TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
+TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd) $(if $(CONFIG_ISA_RDNA),,emu),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 

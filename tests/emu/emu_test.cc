@@ -5,6 +5,7 @@
 // text then still run.
 #include <dlfcn.h>
 #include <elf.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <ucontext.h>
@@ -362,6 +363,128 @@ TEST(Clang, AMissingWaitIsReported) {
       (long long)removed, (long long)never_run, (long long)covered, (long long)reported,
       100.0 * double(reported) / double(matter), silent.c_str());
   EXPECT_GE(double(reported), 0.99 * double(matter));
+}
+
+// ---- programs in text: what the checker objects to, and what it lets pass ------------------------------------------
+struct Program {
+  u32 vgprs = 24, user = 16, waves = 1, groups_x = 1, lds_bytes = 512, scratch_bytes = 0;
+  bool unaligned = false;
+};
+// s0-s1 hold the address of 4 KiB that may be written, s2-s3 of 4 KiB that may be read; returns the objection or "".
+std::string verdict(std::string_view text, Program p = {}, std::vector<u32>* out = nullptr) {
+  HostMemory memory;
+  std::vector<u8> code = assemble(*find_isa("rdna", "gfx1100"), text);
+  code.resize(code.size() + 64);
+  memory.regions.push_back({image_base, code, false});
+  memory.regions.push_back({out_base, std::vector<u8>(4096), true});
+  memory.regions.push_back({in_base, std::vector<u8>(4096, 1), false});
+  memory.regions.push_back({scratch_base, std::vector<u8>(1 << 16), true});
+  emu::EmulatorOptions options;
+  options.kernel = "text", options.unaligned = p.unaligned;
+  options.source = [](u64 pc) { return str("line at ", pc); };
+  auto wave = emu::make_emulator(options);
+  hw::Dispatch d;
+  d.groups[0] = p.groups_x, d.threads[0] = p.waves * 32, d.entry = image_base, d.seed = 5;
+  d.rsrc[0] = (p.vgprs / 8 - 1) | 0xf0 << 12, d.rsrc[1] = p.user << 1 | (p.lds_bytes / 512) << 15;
+  u64 pointers[2] = {out_base, in_base};
+  memcpy(d.user_data, pointers, 16);
+  d.scratch_base = scratch_base, d.scratch_wave_bytes = p.scratch_bytes * 32, d.scratch_waves = 16;
+  d.shared_aperture = u64(1) << 48, d.private_aperture = u64(2) << 48;
+  wave->start(d, memory);
+  hw::WaveResult r;
+  for (int i = 0; i < 100 && (r = wave->step(1000)).kind == hw::WaveResult::RUNNING; i++) {}
+  if (out) {
+    out->resize(1024);
+    memcpy(out->data(), memory.regions[1].bytes.data(), 4096);
+  }
+  return r.kind == hw::WaveResult::DONE ? "" : r.message.empty() ? "no message" : r.message;
+}
+constexpr const char* store_v1 = "v_lshlrev_b32 v2, 2, v0\n global_store_b32 v2, v1, s[0:1]\n s_endpgm\n";
+
+TEST(Checker, Objections) {
+  using testing::HasSubstr;
+  auto program = [](std::string_view start, std::string_view end = store_v1) { return str(start, "\n", end); };
+  // name kernel, pc, instruction, source
+  std::string text = verdict(program("v_mov_b32 v1, v7"));
+  for (const char* part : {"text: 0x10000", "`global_store_b32 v2, v1, s[0:1]`", "from line at",
+                           "group (0, 0, 0) wave 0, seed 5", "v1, which nothing has set"})
+    EXPECT_THAT(text, HasSubstr(part));
+  EXPECT_EQ(verdict(program("v_mov_b32 v1, 1.0")), "");
+  // undefined values: a copy is none of the checker's business, a use is
+  EXPECT_EQ(verdict("v_mov_b32 v1, v7\n v_add_nc_u32 v1, v1, v1\n s_endpgm"), "");
+  EXPECT_THAT(verdict("s_cmp_eq_u32 s20, 0\n s_cbranch_scc1 0\n s_endpgm"), HasSubstr("the branch comes from scc"));
+  EXPECT_THAT(verdict("s_mov_b32 exec_lo, s30\n s_endpgm"), HasSubstr("exec comes from s30"));
+  EXPECT_THAT(verdict("global_load_b32 v1, v9, s[0:1]\n s_endpgm"), HasSubstr("the address comes from v9"));
+  EXPECT_THAT(verdict("s_load_b32 s8, s[40:41], 0x0\n s_endpgm"), HasSubstr("the address comes from s40"));
+  EXPECT_EQ(verdict(program("v_mov_b32 v3, 0xffff\n v_and_b32 v1, 0, v9")), "");
+  EXPECT_THAT(verdict(program("v_mov_b32 v1, 0"), {.user = 8}),
+              HasSubstr("s0, which nothing has set"));  // the hardware's bug
+  // waits
+  const char *load = "v_lshlrev_b32 v3, 2, v0\n global_load_b32 v1, v3, s[2:3]\n",
+             *two = "global_load_b32 v4, v3, s[2:3]\n";
+  EXPECT_THAT(verdict(program(load)), HasSubstr("v1 is read before its load at 0x10000"));
+  EXPECT_EQ(verdict(program(str(load, "s_waitcnt vmcnt(0)"))), "");
+  EXPECT_EQ(verdict(program(str(load, two, "s_waitcnt vmcnt(1)"))), "");
+  EXPECT_THAT(verdict(program(str(load, two, "s_waitcnt vmcnt(2)"))), HasSubstr("(vmcnt)"));
+  EXPECT_THAT(verdict(program(str(load, "v_mov_b32 v1, 0\n s_waitcnt vmcnt(0)"))),
+              HasSubstr("v1 is written before its load"));
+  EXPECT_THAT(verdict(program(str(load, "s_waitcnt lgkmcnt(0)"))), HasSubstr("(vmcnt)"));
+  const char* scalars = "s_load_b32 s8, s[2:3], 0x0\n s_load_b32 s9, s[2:3], 0x4\n";
+  EXPECT_EQ(verdict(program(str(scalars, "s_waitcnt lgkmcnt(0)\n v_mov_b32 v1, s8"))), "");
+  EXPECT_THAT(verdict(program(str(scalars, "s_waitcnt lgkmcnt(1)\n v_mov_b32 v1, s8"))),
+              HasSubstr("s8 is read before its load"));  // any order
+  const char* lds = "v_lshlrev_b32 v3, 2, v0\n ds_store_b32 v3, v0\n ds_load_b32 v1, v3\n ds_load_b32 v4, v3\n";
+  EXPECT_EQ(verdict(program(str(lds, "s_waitcnt lgkmcnt(1)"))), "");
+  EXPECT_THAT(verdict(program(str(lds, "s_waitcnt lgkmcnt(2)"))), HasSubstr("(lgkmcnt)"));
+  // hazards
+  EXPECT_THAT(verdict(program("v_mov_b32 v3, 2.0\n v_rcp_f32 v1, v3\n v_add_f32 v1, v1, v1")),
+              HasSubstr("VALUTransUse"));
+  EXPECT_EQ(verdict(program("v_mov_b32 v3, 2.0\n v_rcp_f32 v1, v3\n s_waitcnt_depctr 0xfff\n v_add_f32 v1, v1, v1")),
+            "");
+  EXPECT_THAT(verdict(program("v_cmpx_eq_u32 v0, v0\n v_permlane16_b32 v1, v0, 0, 0")), HasSubstr("VcmpxPermlane"));
+  EXPECT_EQ(verdict(program("v_cmpx_eq_u32 v0, v0\n v_mov_b32 v1, v0\n v_permlane16_b32 v1, v0, 0, 0")), "");
+  std::string matrix;
+  for (int i = 8; i < 40; i++) matrix += str("v_mov_b32 v", i, ", 0\n");
+  std::string multiply = "v_wmma_f32_16x16x16_f16 v[24:31], v[8:15], v[16:23], v[32:39]\n",
+              again = "v_wmma_f32_16x16x16_f16 v[32:39], v[24:31], v[16:23], v[32:39]\n";
+  EXPECT_THAT(verdict(str(matrix, multiply, again, "s_endpgm"), {.vgprs = 48}),
+              HasSubstr("result of the one just before"));
+  EXPECT_EQ(verdict(str(matrix, multiply, "v_nop\n", again, "s_endpgm"), {.vgprs = 48}), "");
+  EXPECT_THAT(verdict(str(matrix, "v_mov_b32 v8, v0\n", multiply, "s_endpgm"), {.vgprs = 48}),
+              HasSubstr("lanes 0 and 16 of A differ"));
+  // where memory ends
+  EXPECT_THAT(verdict(program("v_mov_b32 v1, 0\n s_add_u32 s0, s0, 0x1000")),
+              HasSubstr("writes 4 bytes at 0x10001000"));
+  EXPECT_THAT(verdict("v_mov_b32 v1, 0\n global_store_b32 v1, v1, s[2:3]\n s_endpgm"),
+              HasSubstr("writes 4 bytes"));  // read-only
+  EXPECT_THAT(verdict("v_mov_b32 v1, 0\n ds_store_b32 v1, v1 offset:512\n s_endpgm"),
+              HasSubstr("bytes of LDS at 512, past its 512"));
+  EXPECT_THAT(verdict("scratch_load_b32 v1, off, off offset:64\n s_endpgm", {.scratch_bytes = 64}),
+              HasSubstr("of scratch at 64, past its 64"));
+  EXPECT_THAT(verdict("v_mov_b32 v30, 0\n s_endpgm"), HasSubstr("v30, but the wave has 24"));
+  const char* odd = "v_mov_b32 v1, 2\n global_load_b32 v2, v1, s[2:3]\n s_endpgm";
+  EXPECT_THAT(verdict(odd), HasSubstr("not aligned to 4"));
+  EXPECT_EQ(verdict(odd, {.unaligned = true}), "");
+  EXPECT_THAT(verdict("v_mov_b32 v1, 2\n global_atomic_add_u32 v1, v1, s[0:1]\n s_endpgm", {.unaligned = true}),
+              HasSubstr("not aligned"));
+  // barriers, and what other waves see
+  EXPECT_EQ(verdict("s_barrier\n s_endpgm", {.waves = 2}), "");
+  EXPECT_THAT(
+      verdict("v_readfirstlane_b32 s4, v0\n s_cmp_eq_u32 s4, 0\n s_cbranch_scc1 over\n s_barrier\n over: s_endpgm",
+              {.waves = 2}),
+      HasSubstr("barrier"));
+  EXPECT_THAT(verdict("v_cmpx_gt_u32 16, v0\n s_barrier\n s_endpgm"), HasSubstr("not every work-item"));
+  std::string exchange =
+                  "v_mov_b32 v3, 4\n v_xor_b32 v4, 32, v0\n v_lshlrev_b32 v2, 2, v0\n v_lshlrev_b32 v4, 2, v4\n "
+                  "global_store_b32 v2, v0, s[0:1]\n",
+              fetch =
+                  "global_load_b32 v1, v4, s[0:1]\n s_waitcnt vmcnt(0)\n global_store_b32 v2, v1, s[0:1] offset:1024\n "
+                  "s_endpgm";
+  EXPECT_EQ(verdict(str(exchange, "s_waitcnt_vscnt null, 0x0\n s_barrier\n", fetch), {.waves = 2}), "");
+  EXPECT_THAT(verdict(str(exchange, "s_barrier\n", fetch), {.waves = 2}),
+              HasSubstr("wrote and has not waited for (vscnt)"));
+  EXPECT_THAT(verdict("v_lshlrev_b32 v2, 2, v0\n ds_store_b32 v2, v0\n s_barrier\n s_endpgm", {.waves = 2}),
+              HasSubstr("LDS operations are on their way"));
 }
 
 }  // namespace

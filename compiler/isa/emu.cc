@@ -115,7 +115,8 @@ struct Part {  // one row with its operands; a pair (VOPD) has two
   Flow flow = ANY;
   const HalfFlow* halves = nullptr;
   std::vector<Lanes> constant;
-  bool scalar = false, saturate = false, is_float = false;
+  bool scalar = false, saturate = false, is_float = false, by_lane = false;  // by_lane: addresses count on by lane
+  i64 unit = 0;                                                              // of two offsets, in bytes
   i8 d0 = -1, d1 = -1, s[3] = {-1, -1, -1}, data = -1, data2 = -1, addr = -1, saddr = -1, offset = -1, mem = -1,
      simm = -1;
 };
@@ -266,6 +267,10 @@ bool compile(Part& p, const Row& r, const Operand* op, const Modifiers& m) {
   for (const Effect& e : effects)
     if (!c.effect(e, p.effects++)) return false;
   p.flow = flow_of(p);
+  std::string_view name = r.name;
+  p.by_lane = name.find("addtid") != name.npos;
+  if (p.offset >= 0 && r.kind[p.offset] == KIND_offset2)
+    p.unit = r.spec[p.mem].bits / 8 * (name.find("stride64") != name.npos ? 64 : 1);
   return true;
 }
 
@@ -378,7 +383,9 @@ class Core final : public hw::Wave {
   u64 address(const Part& p, int lane, int which);
   enum class Space : u8 { GLOBAL, LDS, SCRATCH };
   void unseen(const Store& last, u64 address);
-  bool reach(Access kind, int lane, void* data, i64 bytes);
+  void audit(Access kind, int lane, i64 bytes);
+  void reach(Access kind, int lane, void* data, i64 bytes);
+  void reach_all(Access kind, i64 bytes);
 
   // checker
   void check_before(Code& c);
@@ -732,10 +739,9 @@ void Core::evaluate(Part& p, int element, const Lanes* (&value)[slots]) {
     if (!(p.holes >> k & 1)) continue;
     value[k] = &fetch(p, k, element, temp_[k]);
     if (p.saturate && p.place[k].type != Scalar::BOOL) {
-      Lanes wide;
-      bool is_signed = dtype_rows[int(p.place[k].type)].kind == Kind::SIGNED;
-      for (int l = 0; l < wave_lanes; l++) wide.s[l] = is_signed ? i64(value[k]->i[l]) : i64(value[k]->u[l]);
-      temp_[k] = wide, value[k] = &temp_[k];
+      Lanes narrow = *value[k];
+      conversion(p.place[k].type, Scalar::I64, false)(temp_[k], narrow, narrow, narrow);
+      value[k] = &temp_[k];
     }
   }
   for (size_t i = 0; i < p.constant.size(); i++) value[first_constant + i] = &p.constant[i];
@@ -993,8 +999,7 @@ void Core::function(Part& p) {
       if (p.d0 >= 0) write_scalar(p.place[p.d0].reg, w.valu), issue(p);
       return;
     case SET_MODE: {
-      State field = std::string_view(r.name) == "s_round_mode" ? ROUND_32 : DENORM_32;
-      int at = state_rows[field].low;
+      int at = state_rows[std::string_view(r.name) == "s_round_mode" ? ROUND_32 : DENORM_32].low;
       w.mode = (w.mode & ~(u32(15) << at)) | (u32(p.place[p.simm].constant) & 15) << at;
       return;
     }
@@ -1137,13 +1142,9 @@ void Core::matrix(Part& p) {
 u64 Core::address(const Part& p, int lane, int which) {
   const Row& r = *p.row;
   i64 offset = p.offset >= 0 ? i64(p.place[p.offset].constant) : 0;
-  std::string_view name = r.name;
-  bool by_lane = name.find("addtid") != name.npos;
+  const bool by_lane = p.by_lane;
   if (r.format == DS) {
-    if (p.offset >= 0 && r.kind[p.offset] == KIND_offset2) {
-      i64 unit = r.spec[p.mem].bits / 8 * (name.find("stride64") != name.npos ? 64 : 1);
-      offset = (which ? offset >> 8 & 255 : offset & 255) * unit;
-    }
+    if (p.unit) offset = (which ? offset >> 8 & 255 : offset & 255) * p.unit;
     u32 base = by_lane ? (w_->s[M0_REGISTER] & 65535) + 4 * u32(lane) : raw_dword(p, p.addr, 0, lane);
     return spaces_[lane] = Space::LDS, u32(base + u32(offset));
   }
@@ -1175,75 +1176,81 @@ void Core::unseen(const Store& last, u64 address) {
       " wrote and has not waited for (", counter_names[last.counter], ")"));
 }
 
-bool Core::reach(Access kind, int lane, void* data, i64 bytes) {
-  const Space space = spaces_[lane];
+// Is the access aligned; who wrote this last, and may it be seen yet?
+void Core::audit(Access kind, int lane, i64 bytes) {
+  const u64 address = addresses_[lane], last = (address + u64(bytes) - 1) / 4;
+  const Row& r = *c_->part[0].row;
+  bool atomic = r.cls == CLASS_atomic, lds = spaces_[lane] == Space::LDS;
+  i64 alignment = bytes == 12 ? 4 : atomic || !options_.unaligned ? std::min<i64>(bytes, atomic || lds ? 16 : 4) : 1;
+  if (address & u64(alignment - 1))
+    return object(str("lane ", lane, " reaches ", bytes, " bytes at ", hex(address), ", not aligned to ", alignment));
+  if (spaces_[lane] == Space::SCRATCH || (lds && last >= w_->group->lds_store.size())) return;
+  for (u64 a = address / 4; a <= last; a++) {
+    if (kind == Access::WRITE) {
+      Counter c = lds ? LDS : atomic && r.returns ? VM : VS;
+      (lds ? w_->group->lds_store[a] : stores_[a]) = {w_->number, u8(c), atomic, w_->issued[c]};
+      continue;
+    }
+    auto in_memory = lds ? stores_.end() : stores_.find(a);
+    if (!lds && in_memory == stores_.end()) continue;
+    const Store& before = lds ? w_->group->lds_store[a] : in_memory->second;
+    if (before.wave && before.wave != w_->number && !before.atomic && kind != Access::SHARED_READ)
+      unseen(before, address);
+  }
+}
+
+void Core::reach(Access kind, int lane, void* data, i64 bytes) {
   const u64 address = addresses_[lane];
   bool write = kind == Access::WRITE;
-  const Row& r = *c_->part[0].row;
-  bool atomic = r.cls == CLASS_atomic;
-  if (options_.checker) {
-    i64 alignment = atomic || !options_.unaligned ? std::min<i64>(bytes, atomic || space == Space::LDS ? 16 : 4) : 1;
-    if (bytes == 12) alignment = std::min<i64>(alignment, 4);
-    if (address & u64(alignment - 1))
-      return object(str("lane ", lane, " reaches ", bytes, " bytes at ", hex(address), ", which is not aligned to ",
-                        alignment)),
-             false;
-  }
-  // Who wrote this last, and may it be seen yet?
-  auto track = [&](Store& last) {
-    if (write) {
-      Counter c = r.format == DS || space == Space::LDS ? LDS : r.cls == CLASS_atomic && (r.returns) ? VM : VS;
-      last = {w_->number, u8(c), atomic, w_->issued[c]};
-      return;
-    }
-    if (!last.wave || last.wave == w_->number || last.atomic || kind == Access::SHARED_READ) return;
-    unseen(last, address);
-  };
-  if (space == Space::LDS) {
+  if (options_.checker) audit(kind, lane, bytes);
+  if (spaces_[lane] == Space::LDS) {
     std::vector<u8>& lds = w_->group->lds;
-    if (address + u64(bytes) > lds.size()) {  // the hardware reads zero and drops stores
+    bool inside = address + u64(bytes) <= lds.size();  // the hardware reads zero and drops stores
+    if (!inside)
       object(str("lane ", lane, " reaches ", bytes, " bytes of LDS at ", address, ", past its ", lds.size()));
-      if (!write) std::memset(data, 0, size_t(bytes));
-      return true;
-    }
-    if (write)
-      std::memcpy(lds.data() + address, data, size_t(bytes));
-    else
-      std::memcpy(data, lds.data() + address, size_t(bytes));
-    if (options_.checker)
-      for (u64 a = address / 4; a <= (address + u64(bytes) - 1) / 4; a++) track(w_->group->lds_store[a]);
-    return true;
+    if (!write) std::memset(data, 0, size_t(bytes));
+    if (inside) std::memcpy(write ? lds.data() + address : data, write ? data : lds.data() + address, size_t(bytes));
+    return;
   }
-  if (space == Space::SCRATCH) {
+  if (spaces_[lane] == Space::SCRATCH) {
     i64 limit = d_.scratch_wave_bytes / wave_lanes;
     if (i64(address) + bytes > limit)
-      return stop(options_.checker ? Result::VIOLATION : Result::FAULT,
-                  str(where(*c_), ": lane ", lane, " reaches ", bytes, " bytes of scratch at ", address, ", past its ",
-                      limit)),
-             false;
+      return stop(
+          options_.checker ? Result::VIOLATION : Result::FAULT,
+          str(where(*c_), ": lane ", lane, " reaches ", bytes, " bytes of scratch at ", address, ", past its ", limit));
     u64 base = d_.scratch_base + u64(w_->scratch_slot * d_.scratch_wave_bytes) + 4 * u64(lane);
-    for (i64 done = 0; done < bytes;) {  // dwords of the lanes alternate
+    for (i64 done = 0, n; done < bytes && !stopped(); done += n) {  // dwords of the lanes alternate
       u64 at = address + u64(done);
-      i64 n = std::min<i64>(bytes - done, 4 - i64(at & 3));
+      n = std::min<i64>(bytes - done, 4 - i64(at & 3));
       if (!memory_->access(kind, base + (at & ~u64(3)) * wave_lanes + (at & 3), static_cast<u8*>(data) + done, n))
-        return stop(Result::FAULT, str(where(*c_), ": scratch at ", hex(at))), false;
-      done += n;
+        stop(Result::FAULT, str(where(*c_), ": scratch at ", hex(at)));
     }
-    return true;
+    return;
   }
   if (!memory_->access(kind, address, data, bytes))
-    return stop(Result::FAULT,
-                str(where(*c_), ": lane ", lane, write ? " writes " : " reads ", bytes, " bytes at ", hex(address))),
-           false;
-  if (options_.checker)
-    for (u64 a = address / 4; a <= (address + u64(bytes) - 1) / 4; a++) {
-      if (write) {
-        track(stores_[a]);
-      } else if (auto last = stores_.find(a); last != stores_.end()) {
-        track(last->second);
-      }
-    }
-  return true;
+    stop(Result::FAULT,
+         str(where(*c_), ": lane ", lane, write ? " writes " : " reads ", bytes, " bytes at ", hex(address)));
+}
+
+// Every active lane; where their addresses follow each other memory is asked once.
+void Core::reach_all(Access kind, i64 bytes) {
+  u8 block[wave_lanes * 16];
+  int first = exec_ ? __builtin_ctz(exec_) : 0, n = __builtin_popcount(exec_), k = 0;
+  bool dense = n > 1 && bytes <= 16;
+  for (int l = first; l < first + n && dense; l++)
+    dense = l < wave_lanes && exec_ >> l & 1 && spaces_[l] == Space::GLOBAL &&
+            addresses_[l] == addresses_[first] + u64((l - first) * bytes);
+  for (int l = 0; l < wave_lanes && !stopped(); l++) {
+    if (!(exec_ >> l & 1)) continue;
+    if (!dense) reach(kind, l, mem_[l], bytes);
+    if (dense && options_.checker) audit(kind, l, bytes);
+    if (dense) std::memcpy(block + bytes * k++, mem_[l], size_t(bytes));
+  }
+  if (!dense || stopped()) return;
+  if (!memory_->access(kind, addresses_[first], block, n * bytes))
+    return stop(Result::FAULT, str(where(*c_), kind == Access::WRITE ? ": writes " : ": reads ", bytes, " bytes at ",
+                                   hex(addresses_[first]), " and on"));
+  for (int l = first; l < first + n; l++) std::memcpy(mem_[l], block + (l - first) * bytes, size_t(bytes));
 }
 
 void Core::memory(Part& p) {
@@ -1283,11 +1290,11 @@ void Core::memory(Part& p) {
           fresh |= u64(raw_dword(p, p.data, i, l)) << 32 * i;
           expected |= u64(raw_dword(p, p.data, i + int(bytes) / 4, l)) << 32 * i;
         }
-        if (!reach(Access::SHARED_READ, l, &old, bytes)) return;
+        reach(Access::SHARED_READ, l, &old, bytes);
         bool equal = is_float(p.place[p.mem].type)
                          ? decode_float(old, {p.place[p.mem].type}) == decode_float(expected, {p.place[p.mem].type})
                          : old == expected;
-        if (equal && !reach(Access::WRITE, l, &fresh, bytes)) return;
+        if (equal && !stopped()) reach(Access::WRITE, l, &fresh, bytes);
         if (p.d0 >= 0) write_bits(p, p.d0, 0, l, old);
       });
       return;
@@ -1341,13 +1348,13 @@ void Core::memory(Part& p) {
       each_lane([&](int l) { w.v[p.place[p.d0].reg + i].lane[l] = old[i].lane[l]; });
     return;
   }
-  if (reads) each_lane([&](int l) { reach(c_->m.glc ? Access::SHARED_READ : Access::READ, l, mem_[l], bytes); });
+  if (reads) reach_all(c_->m.glc ? Access::SHARED_READ : Access::READ, bytes);
   if (stopped()) return;
   for (int e = 0; e < p.elements; e++) {
     evaluate(p, e, value);
     for (int k = 0; k < p.effects; k++) write(p, p.effect[k].target, e, *value[p.effect[k].slot], exec_);
   }
-  if (writes) each_lane([&](int l) { reach(Access::WRITE, l, mem_[l], bytes); });
+  if (writes) reach_all(Access::WRITE, bytes);
 }
 
 void Core::scalar_load(Part& p) {
@@ -1531,10 +1538,10 @@ void Core::define(Code& c) {
     Defined result[2];
     u32 lanes = every;
     switch (flow) {
-      case READS_LANE: {
+      case READS_LANE:
         lanes = one(0).both() >> lane_read(p) & 1 ? every : 0;
+        result[0] = {{lanes, lanes}};
         break;
-      }
       case CHOOSES: {
         u32 pick = read_scalar(p.place[p.choice[0]].reg), mask = operand(p.choice[0], -1);
         for (int h = 0; h < 2; h++)
@@ -1572,7 +1579,6 @@ void Core::define(Code& c) {
           result[n] = {{d, d}};
         }
     }
-    if (flow == READS_LANE) result[0] = {{lanes, lanes}};
     u32 mask = p.scalar ? every : r.format >= DS ? exec_ : dpp_mask_;
     if (r.function == WRITE_LANE) mask = u32(1) << (raw_dword(p, p.s[1], 0, 0) & 31);
     bool whole = (lanes & mask) == mask;
@@ -1601,7 +1607,7 @@ void Core::define(Code& c) {
       w.matrix_first = p.place[p.d0].reg, w.matrix_count = p.place[p.d0].count;
     else if (c.valu)
       w.matrix_count = 0;
-    if (c.valu && std::string_view(r.name) != "v_nop") w.cmpx = r.cls == CLASS_cmpx;
+    if (c.valu && r.function != NOTHING) w.cmpx = r.cls == CLASS_cmpx;
   }
   if (c.valu) w.valu++, w.trans += c.trans;
 }

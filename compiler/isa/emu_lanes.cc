@@ -123,17 +123,16 @@ static float half(u64 bits) {
   return values[bits & 65535];
 }
 static u64 half_bits(double v, int round) {
-  u64 bits = encode_float(v, F16);
-  if (round == 0 || v != v) return bits;
-  double back = half(bits);
-  if (back == v) return bits;
-  bool away = round == 3 ? std::abs(back) > std::abs(v) : round == 1 ? back < v : back > v;  // wrongly rounded
-  if (!away) return bits;
-  bool up = round == 1 || (round == 3 && v < 0);  // the neighbour that is wanted
-  bool negative = bits >> 15 & 1;
-  if (up && negative && (bits & 32767) == 0) return 1;  // from -0 up
-  if (!up && !negative && (bits & 32767) == 0) return 32769;
-  return up != negative ? bits + 1 : bits - 1;
+  u64 sign = std::signbit(v) ? 1 << 15 : 0, raw = __builtin_bit_cast(u64, std::abs(v)), infinity = 31 << 10;
+  if (v != v) return sign | infinity | 1 << 9;
+  if (std::isinf(v) || !raw) return sign | (raw ? infinity : 0);
+  int exponent = int(raw >> 52), least = 1023 - 14, drop = 42 + std::clamp(least - exponent, 0, 20);
+  u64 mantissa = (raw & ((u64(1) << 52) - 1)) | u64(1) << 52, rest = mantissa & ((u64(1) << drop) - 1),
+      tie = u64(1) << (drop - 1);
+  u64 out = (mantissa >> drop) + (u64(std::max(exponent - least, 0)) << 10);
+  bool away = round == 1 ? !sign : round == 2 && sign;  // of the magnitude
+  out += round == 0 ? rest > tie || (rest == tie && out & 1) : away && rest;
+  return sign | std::min(out, infinity - (round != 0 && !away));
 }
 
 void settle(Lanes& v, Scalar dtype, bool saturate, int lanes, const FloatMode& mode) {
@@ -157,7 +156,7 @@ u64 encode_lane(Scalar dtype, const Lanes& v, int lane) {
   if (r.bits == 64) return v.q[lane];
   if (r.bits == 32 || dtype == Scalar::BOOL) return v.u[lane];
   if (r.kind != Kind::FLOATING) return v.u[lane] & ((u32(1) << r.bits) - 1);
-  return encode_float(v.f[lane], {dtype});
+  return dtype == Scalar::F16 ? half_bits(v.f[lane], 0) : encode_float(v.f[lane], {dtype});
 }
 void decode_lane(Scalar dtype, u64 bits, Lanes& v, int lane) {
   const DTypeRow& r = dtype_rows[int(dtype)];

@@ -36,8 +36,7 @@ struct Program {
   std::vector<std::pair<u32, std::string>> notes;  // code offset → annotation for DEBUG=4
 };
 
-// ---- compile.cc
-// ------------------------------------------------------------------------------------------------------
+// ---- compile.cc ----------------------------------------------------------------------------------------------------
 struct Plan;
 // plan: the moves to apply, for the ranges and loads of a sink that the passes before leave alone; nullptr: the
 // heuristic's.
@@ -45,8 +44,8 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
                 const Plan* plan = nullptr);
 std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
 
-// ---- decomp.cc: ops that targets lack, from ops that they have
-// ------------------------------------------------------- What a target computes itself: a bit per elementwise op and
+// ---- decomp.cc: ops that targets lack, from ops that they have -----------------------------------------------------
+// What a target computes itself: a bit per elementwise op and
 // dtype (of the first source for comparisons and CAST, else of the result), for one lane and for vectors. native_ops()
 // derives it from rows; isel must cover every bit, and only those: decompose() leaves nothing else. Always native:
 // CONST (but none of a float narrower than F32), BITCAST between equal sizes, and AND OR XOR of bool. One MUL of U64
@@ -69,8 +68,7 @@ const RuleList& decompositions();     // context: a const NativeOps*
 U decompose(U root, const NativeOps& native);
 U decompose(U root, const Target& target);
 
-// ---- machine.cc: the tree of levels, from machine.def
-// ------------------------------------------------------------------
+// ---- machine.cc: the tree of levels, from machine.def --------------------------------------------------------------
 struct Level {
   std::string_view name;  // "core", "lane"
   RangeKind kind;         // of the range that a SPLIT over this level makes
@@ -98,8 +96,8 @@ struct Machine {
 Machine machine_of(const Target& target);
 std::string print(const Machine&);
 
-// ---- opt.cc: the moves, and a heuristic that chooses them
-// --------------------------------------------------------------- SPLIT: a range r becomes
+// ---- opt.cc: the moves, and a heuristic that chooses them ----------------------------------------------------------
+// SPLIT: a range r becomes
 // ((outer * block + b) * unroll + u) * lanes + v: outer stays a loop (or vanishes), b is a loop inside the level whose
 // memory holds what is staged, u is expanded, v are vector lanes.
 struct Split {
@@ -136,14 +134,13 @@ LinearForm linear_form(U index);
 U build(const LinearForm&);
 U identity_of(Op op, DType dtype);  // of ADD, MUL, MAX, MIN
 
-// ---- expand.cc: UNROLL ranges become copies, the VECTOR range lanes, REDUCEs accumulators
-// ------------------------------ Afterwards: RANGE kinds LOOP, REDUCE, THREAD only; REDUCE(update, ranges; arg op, id)
+// ---- expand.cc: UNROLL ranges become copies, the VECTOR range lanes, REDUCEs accumulators --------------------------
+// Afterwards: RANGE kinds LOOP, REDUCE, THREAD only; REDUCE(update, ranges; arg op, id)
 // where update reads ACC(id); values are scalars or vectors; VECTORIZE of one source repeats it; EXTRACT takes
 // dtype.lanes lanes from arg on.
 U expand(U sink, const Target& target);
 
-// ---- linear.cc: where in the loop nest each node is computed, and in which order
-// --------------------------------------
+// ---- linear.cc: where in the loop nest each node is computed, and in which order -----------------------------------
 struct Line {
   enum Kind : u8 { NODE, LOOP, END, INIT, UPDATE } kind;  // INIT, UPDATE: of the accumulator of a REDUCE (u)
   U u = nullptr;                                          // NODE: any; LOOP, END: the RANGE
@@ -154,8 +151,7 @@ struct Linear {
 };
 Linear linearise(U sink);
 
-// ---- isel_x86.cc: instructions with virtual registers
-// -------------------------------------------------------------------
+// ---- isel_x86.cc: instructions with virtual registers --------------------------------------------------------------
 struct CodeLine {
   enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END } kind = INST;
   isa::Instruction inst;  // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`
@@ -181,8 +177,7 @@ struct MachineCode {
 };
 MachineCode select_x86(const Linear&, const Target&);
 
-// ---- order.cc: between labels, by latency, shared by all ISAs
-// ----------------------------------------------------------------------------
+// ---- order.cc: between labels, by latency, shared by all ISAs ------------------------------------------------------
 inline bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
 
 // Calls f(register field, class, bits, read, written) for every register that a line touches.
@@ -215,8 +210,7 @@ void each_register(CodeLine& line, F f) {
 struct RegisterFile;
 void order_by_latency(MachineCode&, const RegisterFile&, int width);  // width: instructions issued in a cycle
 
-// ---- regalloc.cc: linear scan, shared by all ISAs
-// -----------------------------------------------------------------------
+// ---- regalloc.cc: linear scan, shared by all ISAs ------------------------------------------------------------------
 struct SpillCode {  // how an ISA moves a register to and from the frame
   void (*load)(const isa::Operand& to, i64 frame_offset, const Target&, CodeLine& out);
   void (*store)(const isa::Operand& from, i64 frame_offset, const Target&, CodeLine& out);
@@ -227,8 +221,7 @@ struct RegisterFile {  // registers to allocate, in order of preference
 };
 void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
 
-// ---- emit_x86.cc: prologue, encodings, branches, literals
-// ------------------------------------------------------------
+// ---- emit_x86.cc: prologue, encodings, branches, literals ----------------------------------------------------------
 RegisterFile register_file_x86(const Target&);
 extern const SpillCode spill_code_x86;
 void emit_x86(const MachineCode&, Program& program);

@@ -84,19 +84,14 @@ V lift(V, V v) { return v; }
 V lift(V like, double v) { return {constant_float(like.dtype(), v)}; }
 V lift(V like, int v) { return {constant(like.dtype(), v)}; }
 V lift(V like, i64 v) { return {constant(like.dtype(), v)}; }
-#define BINARY(symbol, name)                \
-  template <class T>                        \
-  V operator symbol(V p, T q) {             \
-    return {make_alu(name, p, lift(p, q))}; \
-  }
-BINARY(+, ADD)
-BINARY(-, SUB)
-BINARY(*, MUL)
-BINARY(/, FDIV)
-BINARY(&, AND)
-BINARY(|, OR)
-BINARY(^, XOR) BINARY(<<, SHL) BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
+// clang-format off
+#define BINARY(symbol, name) \
+  template <class T>         \
+  V operator symbol(V p, T q) { return {make_alu(name, p, lift(p, q))}; }
+BINARY(+, ADD) BINARY(-, SUB) BINARY(*, MUL) BINARY(/, FDIV) BINARY(&, AND) BINARY(|, OR) BINARY(^, XOR) BINARY(<<, SHL)
+BINARY(>>, SHR) BINARY(<, CMPLT) BINARY(==, CMPEQ)
 #undef BINARY
+    // clang-format on
     template <class T>
     V fma(V p, T q, V r) {
   return {make_alu(FMA, p, lift(p, q), r)};
@@ -139,8 +134,8 @@ V polynomial(V v, Coefficients c) {
   return sum;
 }
 
-// ---- transcendental functions
-// ---------------------------------------------------------------------------------------- Each reduces its argument to
+// ---- transcendental functions --------------------------------------------------------------------------------------
+// Each reduces its argument to
 // a short interval, evaluates a minimax polynomial there and undoes the reduction. The coefficients are rows of
 // minimax.def. Splits of constants into a float and the rest: high + low has twice the bits.
 constexpr double LOG2_E = 0x1.71547652b82fep0, LOG2_E_LOW64 = 0x1.777d0ffda0d24p-56;
@@ -452,8 +447,7 @@ constexpr Rule function_rules[] = {
 };
 // clang-format on
 
-// ---- rules that ask the target
-// -----------------------------------------------------------------------------------------
+// ---- rules that ask the target -------------------------------------------------------------------------------------
 const NativeOps& native(const Match& m) { return *static_cast<const NativeOps*>(m.context); }
 DType dtype_read(U u) { return has(u->op, TO_BOOL) || u->op == CAST ? u->src(0)->dtype : u->dtype; }
 bool lacks(const Match& m) { return !native(m).has(m.root->op, dtype_read(m.root)); }
@@ -477,8 +471,8 @@ U compute_in(DType t, U u) {
   return cast(make(u->op, result, std::span<const U>(src, u->nsrc), u->arg()), u->dtype);
 }
 
-// ---- narrow floats: stored as they are, computed in F32
-// ---------------------------------------------------------------- F32 holds every product and sum of theirs to more
+// ---- narrow floats: stored as they are, computed in F32 ------------------------------------------------------------
+// F32 holds every product and sum of theirs to more
 // than 2p + 2 bits, so rounding it again is the right result; FMA needs F64.
 U narrow_op(const Match& m) {
   DType t = dtype_read(m.root);
@@ -568,8 +562,7 @@ U narrow_cast(const Match& m) {
   return cast(to(from.bits() < 32 ? F32 : F64, v), t);
 }
 
-// ---- bool
-// ----------------------------------------------------------------------------------------------------------------
+// ---- bool ----------------------------------------------------------------------------------------------------------
 U to_bool(const Match& m) {
   if (!m.root->dtype.is_bool() || m.root->src(0)->dtype.is_bool()) return nullptr;
   V v = source(m);
@@ -580,8 +573,7 @@ U from_bool(const Match& m) {
   return make_alu(WHERE, m.root->src(0), constant(m.root->dtype, 1), constant(m.root->dtype, 0));
 }
 
-// ---- integers
-// ------------------------------------------------------------------------------------------------------------
+// ---- integers ------------------------------------------------------------------------------------------------------
 U small_op(const Match& m) {
   DType t = dtype_read(m.root);
   return is_small_int(t) && m.root->op != CAST && lacks(m) ? compute_in(I32, m.root) : nullptr;
@@ -659,8 +651,8 @@ U float_to_int(const Match& m) {
   return bits_as(t.element(), to(U64, to(U32, high)) << 32 | to(U64, to(U32, low)));
 }
 
-// ---- division
-// -------------------------------------------------------------------------------------------------------------- By a
+// ---- division ------------------------------------------------------------------------------------------------------
+// By a
 // constant: multiply by its reciprocal in 2^shift-ths, rounded up, and shift. For t <= 2^31 and 2^(l-1) < d <= 2^l, M =
 // ceil(2^(31+l) / d) < 2^32 gives (t * M) >> (31 + l) = t / d, because M * d exceeds 2^(31+l) by less than 2^l.
 // Negative t: floor(t / d) = ~(~t / d). (Granlund and Montgomery, "Division by invariant integers using

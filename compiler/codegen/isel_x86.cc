@@ -22,8 +22,7 @@ using isa::OperandSpec;
 using isa::RegClass;
 constexpr u32 RAX = 0, RCX = 1, RDX = 2, RSP = 4, RSI = 6, RDI = 7;
 
-// ---- the rows, indexed for one feature set
-// -----------------------------------------------------------------------------
+// ---- the rows, indexed for one feature set -------------------------------------------------------------------------
 struct Rows {
   std::vector<const Inst*> by_op[int(Op::COUNT)];  // with a meaning, by the root of its pattern
   u64 features;
@@ -84,8 +83,7 @@ class Selector {
   }
 
  private:
-  // ---- registers and emission
-  // --------------------------------------------------------------------------------------------
+  // ---- registers and emission --------------------------------------------------------------------------------------
   Operand new_register(RegClass cls, int bits) {
     code_.registers.push_back({cls, u16(bits)});
     return isa::reg(cls, bits, isa::first_virtual + u32(code_.registers.size()) - 1);
@@ -235,8 +233,7 @@ class Selector {
     check(false, "no rel32 form of ", name);
   }
 
-  // ---- literals
-  // ----------------------------------------------------------------------------------------------------------
+  // ---- literals ----------------------------------------------------------------------------------------------------
   Operand pool(const void* data, size_t bytes, int bits, int broadcast = 0) {
     size_t at = 0;
     for (; at + bytes <= code_.pool.size(); at += bytes)
@@ -320,8 +317,7 @@ class Selector {
     return r;
   }
 
-  // ---- values
-  // ------------------------------------------------------------------------------------------------------------
+  // ---- values ------------------------------------------------------------------------------------------------------
   Operand value(U u) {
     if (Operand* r = registers_.find(u)) return *r;
     if (u->op == Op::CONST) {
@@ -466,8 +462,7 @@ class Selector {
     emit(u);
   }
 
-  // ---- memory
-  // ------------------------------------------------------------------------------------------------------------
+  // ---- memory ------------------------------------------------------------------------------------------------------
   Operand address(U index, int bits) {
     U offset = index->src(1);
     i64 displacement = 0;
@@ -604,8 +599,8 @@ class Selector {
     }
   }
 
-  // ---- selection by meaning
-  // --------------------------------------------------------------------------------------------- An operand for hole
+  // ---- selection by meaning ----------------------------------------------------------------------------------------
+  // An operand for hole
   // `x` at a position of a row: memory or an immediate if the row takes it as it stands. cost: lower is better.
   bool operand_for(U x, const OperandSpec& s, Operand& out, int& cost, bool commit) {
     if (x->op == Op::CONST && x->dtype.lanes == 1 && !x->dtype.is_float() && s.imm_bits && s.fixed < 0) {
@@ -730,8 +725,7 @@ class Selector {
     U zero = constant_float(F32, 0);
     return resized(value(zero), s.bits);
   }
-  // ---- named sequences
-  // --------------------------------------------------------------------------------------------------
+  // ---- named sequences ---------------------------------------------------------------------------------------------
   void emit(U u) {
     current_ = u;
     DType t = u->dtype;
@@ -1364,8 +1358,7 @@ class Selector {
     if (bits < 32) extend(r, r, t);
   }
 
-  // ---- loops
-  // -------------------------------------------------------------------------------------------------------------
+  // ---- loops -------------------------------------------------------------------------------------------------------
   void init(U reduce) {
     if (reduce->arg(1) < 0) return;
     Operand acc = *accumulators_.find(reduce);

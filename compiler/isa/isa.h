@@ -7,8 +7,7 @@
 
 namespace ingot::isa {
 
-// ---- isa.cc: what every ISA shares
-// -----------------------------------------------------------------------------------
+// ---- isa.cc: what every ISA shares ---------------------------------------------------------------------------------
 enum class RegClass : u8 {  // x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest is never allocated
   NONE,
   SCALAR,

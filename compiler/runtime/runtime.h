@@ -8,8 +8,7 @@
 
 namespace ingot {
 
-// ---- devices.cc: the registry, from backends.def
-// ---------------------------------------------------------------------
+// ---- devices.cc: the registry, from backends.def -------------------------------------------------------------------
 std::span<const Backend> backends();
 int device_number(std::string_view name);  // "" is ctx.DEV or the best present; opens it on first use; Error if absent
 Device& device(int number);
@@ -17,8 +16,7 @@ const std::string& device_name(int number);
 Target target_of(int device_number);
 bool is_reference(int device_number);  // DEV=REF: graphs are evaluated by eval.cc on host memory
 
-// ---- realize.cc
-// --------------------------------------------------------------------------------------------------------
+// ---- realize.cc ----------------------------------------------------------------------------------------------------
 U new_buffer(DType dtype, std::span<const i64> shape, int device);  // uninitialised memory
 U buffer_from_host(const void* data, DType dtype, std::span<const i64> shape, int device);
 U buffer_on(const BufferRef& memory, DType dtype, std::span<const i64> shape, int device);  // wraps existing memory
@@ -33,8 +31,7 @@ void read_back(U buffer, void* to);  // waits; row-major bytes. Error inside a c
 void sweep_now();
 void sweep_if_grown();  // after realize() and replay()
 
-// ---- compile.cc, cache.cc
-// --------------------------------------------------------------------------------------------
+// ---- compile.cc, cache.cc ------------------------------------------------------------------------------------------
 struct Kernel {  // compiled and loaded
   Program program;
   std::unique_ptr<Code> code;
@@ -52,8 +49,7 @@ void sync_cache();                                            // writes what is 
 std::string encode_program(const Program&, u64 key);
 std::optional<Program> decode_program(std::string_view bytes, u64 key);  // nullopt: not what encode_program wrote
 
-// ---- launches: what realize() hands to the device, a recording, statistics and SAVE_KERNELS
-// ---------------------------------
+// ---- launches: what realize() hands to the device, a recording, statistics and SAVE_KERNELS ------------------------
 struct Argument {
   BufferRef memory;
   i64 offset = 0;  // bytes
@@ -76,8 +72,8 @@ void run_calls(std::span<const Call> calls, int device);  // prints and saves wh
 void run_evaluations(std::span<const Evaluation>, const std::function<BufferRef(U)>& memory_of);
 i64 pieces_of(const Program&);
 
-// ---- capture.cc: a step recorded once, replayed as a launch list
-// ----------------------------------------------------- record() runs a step and keeps every launch it makes. Inputs
+// ---- capture.cc: a step recorded once, replayed as a launch list ---------------------------------------------------
+// record() runs a step and keeps every launch it makes. Inputs
 // are BUFFERs made for this call (so that the same tensor reached by another way is not mistaken for the input). A
 // recording is kept only if replaying it does what running the step again would do:
 //   - no tensor that existed before was still unrealised and got memory, and no ASSIGN made before ran (it would run at
@@ -115,8 +111,7 @@ void add(std::vector<Evaluation> evaluations, int device);
 void executing(std::span<const U> roots, std::span<const U> assigns);  // realize() is about to
 }  // namespace recording
 
-// ---- stats.cc
-// --------------------------------------------------------------------------------------------------------
+// ---- stats.cc ------------------------------------------------------------------------------------------------------
 struct Counters {
   u64 kernels = 0, operations = 0, bytes = 0, time_ns = 0;  // launched by this process; time only while DEBUG >= 2
   u64 compiled = 0, cache_hits = 0, compile_ns = 0, schedule_ns = 0, run_ns = 0;  // wall time of this process
@@ -128,8 +123,7 @@ void report_compiled(const Program&, U sink);                       // DEBUG=3, 
 void report_schedule(const Schedule&, i64 time_ns);                 // DEBUG=1
 void report_compile(size_t kernels, size_t compiled, i64 time_ns);  // DEBUG=1
 
-// ---- save.cc: SAVE_KERNELS. The format is described in save.cc and is stable
-// ------------------------------------------------
+// ---- save.cc: SAVE_KERNELS. The format is described in save.cc and is stable ---------------------------------------
 std::vector<std::string> arguments_before(const Call&);  // a copy of every buffer
 void save_launch(const std::string& folder, const Call&, int device, std::span<const std::string> before);
 struct Rerun {

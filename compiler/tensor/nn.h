@@ -24,8 +24,7 @@
 
 namespace ingot::nn {
 
-// ---- finding tensors in aggregates
-// -------------------------------------------------------------------------------------
+// ---- finding tensors in aggregates ---------------------------------------------------------------------------------
 namespace fields {
 
 struct Anything {
@@ -159,8 +158,8 @@ void load_state_dict(const M& model, const StateDict& from) {
   load_state_dict(state_dict(model), from);
 }
 
-// ---- training mode
-// ----------------------------------------------------------------------------------------------------- Layers that
+// ---- training mode -------------------------------------------------------------------------------------------------
+// Layers that
 // behave differently while training (BatchNorm2d, Dropout) ask is_training(): false unless a Training scope is open.
 bool is_training();
 struct Training {
@@ -170,8 +169,7 @@ struct Training {
   bool outer;
 };
 
-// ---- layers. Weights start as torch's: uniform within 1 / sqrt(fan in)
-// ------------------------------------------------------
+// ---- layers. Weights start as torch's: uniform within 1 / sqrt(fan in) ---------------------------------------------
 struct Linear {
   Tensor weight, bias;  // (out, in), (out)
   Linear() = default;

@@ -329,8 +329,7 @@ struct Here {  // nodes made in this block are named by the line of the outermos
 void append(std::string& out, const Tensor& t);  // values, at most 1,000 of them; realises
 inline void append(std::string& out, const At& at) { out += str(at.file_name(), ':', at.line()); }
 
-// ---- tensor.cc: creation. Values like zeros() are constants of the graph until something needs them in memory
-// ------------
+// ---- tensor.cc: creation. Values like zeros() are constants of the graph until something needs them in memory ------
 template <class T>
 Tensor from_data(std::span<const T> data, Ints shape);                                       // copies
 Tensor from_bytes(const void* data, DType dtype, Ints shape, std::string_view device = "");  // copies
@@ -466,8 +465,8 @@ inline std::vector<Tensor> gradient(const Tensor& value, std::initializer_list<T
   return gradient(value, std::span(targets.begin(), targets.size()), upstream, at);
 }
 
-// ---- random.cc: Threefry-2x32, 20 rounds, counter based. Same seed, same values on every device
-// ------------------------- The state, U64 {seed, counter}, is a buffer that realize() advances on the device, so a
+// ---- random.cc: Threefry-2x32, 20 rounds, counter based. Same seed, same values on every device --------------------
+// The state, U64 {seed, counter}, is a buffer that realize() advances on the device, so a
 // captured step draws fresh numbers at each replay. Save it with a checkpoint.
 void manual_seed(u64 seed);
 Tensor random_state();
@@ -486,8 +485,7 @@ Tensor randperm(i64 n, At at = At::current());             // I64; computed on t
 Tensor bernoulli(const Tensor& p, At at = At::current());  // 1 with probability p, in p's dtype
 Tensor dropout(const Tensor& x, double p = 0.5, bool training = true, At at = At::current());
 
-// ---- io.cc: safetensors
-// ------------------------------------------------------------------------------------------------
+// ---- io.cc: safetensors --------------------------------------------------------------------------------------------
 struct TensorFile {
   std::map<std::string, Tensor> tensors;
   std::map<std::string, std::string> metadata;
@@ -518,8 +516,7 @@ class Captured {
   std::vector<Tensor> outputs_;
 };
 
-// ---- for the files of this folder
-// ---------------------------------------------------------------------------------------
+// ---- for the files of this folder ----------------------------------------------------------------------------------
 struct TensorState {  // what the handles of a tensor share
   Pin uop;
   Tensor grad = {};

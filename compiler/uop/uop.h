@@ -283,8 +283,8 @@ class UMap {
   size_t count_ = 0;
 };
 
-// ---- pattern.cc: patterns and rules are constexpr data
-// ----------------------------------------------------------------- x y z w match any node, a b c d match CONST; a name
+// ---- pattern.cc: patterns and rules are constexpr data -------------------------------------------------------------
+// x y z w match any node, a b c d match CONST; a name
 // used twice must match the same node. Commutative ops are tried both ways. Literals match constants of that value. An
 // unbound name on the right, or a wrong number of sources, does not compile.
 struct Pat {
@@ -438,8 +438,8 @@ U build(const Pat& pattern, const Match& m, DType dtype);  // dtype of the resul
 void append(std::string& out, const Pat& pattern);
 void append(std::string& out, const Rule& rule);
 
-// ---- rewrite.cc: the two drivers. Neither recurses; both share work over the whole graph
-// ------------------------------ Contract of a rule: keep the dtype (and shape) unless the list says otherwise; return
+// ---- rewrite.cc: the two drivers. Neither recurses; both share work over the whole graph ---------------------------
+// Contract of a rule: keep the dtype (and shape) unless the list says otherwise; return
 // nothing rather than the same node; make the graph smaller or state the direction; never look at users.
 U rewrite(U root, const RuleList& rules, void* context = nullptr);  // to a fixed point, sources first
 U walk(U root, const RuleList& rules,
@@ -447,8 +447,7 @@ U walk(U root, const RuleList& rules,
 U substitute(U root, UMap<U>& map);  // replaces the keys (not inside replacements)
 u64 rules_fired();                   // by this thread, since its start
 
-// ---- eval.cc: the value of any graph
-// -----------------------------------------------------------------------------------
+// ---- eval.cc: the value of any graph -------------------------------------------------------------------------------
 union Value {  // one element: integers and bool in i (wrapped to the dtype), floats in f (rounded to the dtype)
   i64 i;
   double f;
@@ -469,8 +468,7 @@ std::vector<u8> evaluate(U tensor, const std::function<Memory(U)>& memory_of);
 // guards.
 void evaluate_kernel(U sink, std::span<const Memory> params);
 
-// ---- simplify.cc, divmod.cc: algebra
-// ---------------------------------------------------------------------------------
+// ---- simplify.cc, divmod.cc: algebra -------------------------------------------------------------------------------
 extern const RuleSpan index_rules, divmod_rules, wrapping_rules, float_exact_rules, float_fast_rules, conjunction_rules,
     logic_rules, structure_rules;
 const RuleList& symbolic();  // all of them but float_fast_rules: always true
@@ -482,15 +480,13 @@ struct Bounds {
 };
 Bounds bounds_of(Op op, DType dtype, std::span<const U> src, std::span<const i64> arg);  // used by Arena::make
 
-// ---- spec.cc: what a legal graph is
-// ------------------------------------------------------------------------------------
+// ---- spec.cc: what a legal graph is --------------------------------------------------------------------------------
 enum class Stage : u8 { TENSOR, KERNEL, EXPANDED };
 // Why make() must not be called with these; empty if it may. Says nothing about stages.
 std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<const i64> arg);
 void check_spec(U root, Stage stage, std::string_view after_pass);  // Error names the node and the rule it breaks
 
-// ---- print.cc
-// ----------------------------------------------------------------------------------------------------------
+// ---- print.cc ------------------------------------------------------------------------------------------------------
 std::string print(U root);            // one line per node, sources first: "%3 = ADD f32 (2, 3) %1 %2 [args]"
 U parse_uops(std::string_view text);  // what print() wrote, into the current arena; Error with line and reason
 std::string print_expression(U u);    // one line: "(r0*3 + r1) % 7 < 5"

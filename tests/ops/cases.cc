@@ -65,8 +65,7 @@ const double edges[] = {
 #include "tests/ops/cases.def"
 };
 
-// ---- the same inputs as make_expected.py
-// -----------------------------------------------------------------------------
+// ---- the same inputs as make_expected.py ---------------------------------------------------------------------------
 
 u64 mix(u64 z) {
   z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
@@ -125,8 +124,7 @@ std::vector<u8> make_input(const std::string& test, int number, const Input& inp
   return bytes;
 }
 
-// ---- tests: each combination of a row's sets
-// --------------------------------------------------------------------------
+// ---- tests: each combination of a row's sets -----------------------------------------------------------------------
 
 struct Case {
   const Row* row;
@@ -226,8 +224,7 @@ const std::vector<Case>& cases() {
   return all;
 }
 
-// ---- running one
-// --------------------------------------------------------------------------------------------------------
+// ---- running one ---------------------------------------------------------------------------------------------------
 
 std::vector<Tensor> inputs_of(const Case& c, const Place& place, bool wide = false) {
   std::vector<Tensor> in;
@@ -271,8 +268,7 @@ std::vector<Result> backward(const Case& c, const Place& place, bool wide = fals
   return out;
 }
 
-// ---- expected.txt
-// -------------------------------------------------------------------------------------------------------
+// ---- expected.txt --------------------------------------------------------------------------------------------------
 
 struct Expected {
   DType dtype;

@@ -12,8 +12,12 @@
 // or overwriting one before that is a violation, whatever the timing on silicon would have been. Stores stay pending in
 // the same way for everybody but the wave that made them. Undefined registers spread like values, and are a violation
 // where they choose an address, a branch or EXEC, or leave for memory that others see; so a copy of garbage is no error
-// and a use of it is. Hazards: LLVM 19, GCNHazardRecognizer.cpp. MODE's exceptions and traps, wave64, image and export
-// instructions are not modelled.
+// and a use of it is. Hazards: LLVM 19, GCNHazardRecognizer.cpp.
+//
+// What is not modelled stops the wave as an illegal instruction and says so: wave64, traps, buffers, what counts quads
+// or sums bytes for graphics, v_swaprel, v_trig_preop, cube maps, appends, the global data share, clamped sums of 64
+// bits. Exceptions of MODE never happen. Blocks compiled by the host's back end (hw::BlockCompiler) would replace
+// patterns().
 #include <algorithm>
 #include <cmath>
 #include <unordered_map>

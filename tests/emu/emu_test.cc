@@ -273,11 +273,11 @@ TEST(Clang, KernelsGiveWhatTheHostGives) {
   EXPECT_GE(kernels, 200);
 }
 
-// Takes every wait out of every kernel, one at a time. One that is not missed counts as a miss of the checker unless
-// nothing ran it (a trap in its place is never met), a neighbour waits for as much, or nothing can be on its way: since
-// the wait before, in straight line, no instruction has counted (stores to scratch aside, which only their own lane
-// sees).
-TEST(Clang, AMissingWaitIsReported) {
+// Takes every wait out of every kernel, one at a time, and lets every wait be content with one less. One that is not
+// missed counts as a miss of the checker unless nothing ran it (a trap in its place is never met), a neighbour waits
+// for as much, or nothing can be on its way: since the wait before, in straight line, no instruction has counted
+// (stores to scratch aside, which only their own lane sees).
+TEST(Clang, AMissingOrWeakWaitIsReported) {
   if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
   const Isa& isa = *find_isa("rdna", "gfx1100");
   std::vector<u8> nop = assemble(isa, "s_nop 0"), trap = assemble(isa, "s_trap 2");
@@ -286,8 +286,11 @@ TEST(Clang, AMissingWaitIsReported) {
 #else
   const i64 share = 1;
 #endif
-  i64 removed = 0, reported = 0, never_run = 0, covered = 0, seen = 0;
-  std::string silent;
+  struct {
+    i64 changed = 0, reported = 0, never_run = 0, covered = 0;
+    std::string silent;
+  } taken_out, weakened;
+  i64 seen = 0;
   struct Wait {
     u64 at;
     std::string name;
@@ -338,37 +341,46 @@ TEST(Clang, AMissingWaitIsReported) {
       auto with = [&](u64 at, const std::vector<u8>& code) {
         u8 old[4];
         memcpy(old, image.data() + at, 4), memcpy(image.data() + at, code.data(), 4);
-        Outcome r = machine.run(k, u32(removed));
+        Outcome r = machine.run(k, u32(seen));
         memcpy(image.data() + at, old, 4);
         return r.result.kind;
       };
       for (const Wait& w : waits) {
         if (seen++ % share) continue;
-        removed++;
-        if (with(w.at, nop) == hw::WaveResult::VIOLATION) {
-          reported++;
-          continue;
+        u32 word;
+        memcpy(&word, image.data() + w.at, 4);
+        word += w.name != "s_waitcnt" ? 1 : w.counts[0] < 63 ? 1 << 10 : 1 << 4;  // one more may be on its way
+        std::vector<u8> weak(4);
+        memcpy(weak.data(), &word, 4);
+        for (auto* count : {&taken_out, &weakened}) {
+          if (count == &weakened && w.name == "s_waitcnt_depctr") continue;
+          count->changed++;
+          bool twice = w.idle;
+          for (const Wait& x : waits)
+            twice |= x.at != w.at && x.run == w.run && x.name == w.name && x.counts[0] <= w.counts[0] &&
+                     x.counts[1] <= w.counts[1];
+          if (with(w.at, count == &taken_out ? nop : weak) == hw::WaveResult::VIOLATION)
+            count->reported++;
+          else if (twice)
+            count->covered++;
+          else if (with(w.at, trap) == hw::WaveResult::DONE)
+            count->never_run++;
+          else
+            count->silent += str("  ", k.name, " -O", o, " ", hex(w.at), " ", w.name, "\n");
         }
-        bool twice = w.idle;
-        for (const Wait& x : waits)
-          twice |= x.at != w.at && x.run == w.run && x.name == w.name && x.counts[0] <= w.counts[0] &&
-                   x.counts[1] <= w.counts[1];
-        if (twice)
-          covered++;
-        else if (with(w.at, trap) == hw::WaveResult::DONE)
-          never_run++;
-        else
-          silent += str("  ", k.name, " -O", o, " ", hex(w.at), " ", w.name, "\n");
       }
     }
   }
-  i64 matter = removed - never_run - covered;
-  std::printf(
-      "%lld waits taken out one by one: %lld never run, %lld with nothing to wait for, of the others %lld reported "
-      "(%.2f %%)\n%s",
-      (long long)removed, (long long)never_run, (long long)covered, (long long)reported,
-      100.0 * double(reported) / double(matter), silent.c_str());
-  EXPECT_GE(double(reported), 0.99 * double(matter));
+  for (auto* count : {&taken_out, &weakened}) {
+    i64 matter = count->changed - count->never_run - count->covered;
+    std::printf(
+        "%lld waits %s one by one: %lld never run, %lld with nothing to wait for, of the others %lld reported (%.2f "
+        "%%)\n%s",
+        (long long)count->changed, count == &taken_out ? "taken out" : "weakened by 1", (long long)count->never_run,
+        (long long)count->covered, (long long)count->reported, 100.0 * double(count->reported) / double(matter),
+        count->silent.c_str());
+    EXPECT_GE(double(count->reported), (count == &taken_out ? 0.99 : 0.98) * double(matter));
+  }
 }
 
 // ---- programs in text: what the checker objects to, and what it lets pass ------------------------------------------

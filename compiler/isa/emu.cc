@@ -143,6 +143,8 @@ std::string scalar_name(u32 reg) {
   return reg < VCC_LO ? str("s", reg) : reg < VCC_LO + 2 ? "vcc" : reg == M0_REGISTER ? "m0" : "exec";
 }
 bool is_float(Scalar s) { return dtype_rows[int(s)].kind == Kind::FLOATING; }
+// A register of 32 bits per lane may stand for Lanes: no more of it is there to copy.
+void copy(Lanes& to, const Lanes& from, bool wide) { std::memcpy(&to, &from, sizeof to / (wide ? 1 : 2)); }
 bool is_narrow(Scalar s) { return dtype_rows[int(s)].bits < 32 && s != Scalar::BOOL; }
 
 // Turns a row's meaning, as UOps over its operands, into steps.
@@ -640,6 +642,7 @@ void Core::write_scalar(u32 reg, u32 value) {
 }
 
 u32 Core::raw_dword(const Part& p, int k, int dword, int lane) const {
+  if (k < 0) return 0;
   const Place& o = p.place[k];
   switch (o.kind) {
     case Place::VGPR:
@@ -743,7 +746,8 @@ void Core::evaluate(Part& p, int element, const Lanes* (&value)[slots]) {
     if (!(p.holes >> k & 1)) continue;
     value[k] = &fetch(p, k, element, temp_[k]);
     if (p.saturate && p.place[k].type != Scalar::BOOL) {
-      Lanes narrow = *value[k];
+      Lanes narrow;
+      copy(narrow, *value[k], false);
       conversion(p.place[k].type, Scalar::I64, false)(temp_[k], narrow, narrow, narrow);
       value[k] = &temp_[k];
     }
@@ -879,7 +883,9 @@ void Core::patterns(Code& c) {
     Part& p = c.part[i];
     for (int e = 0; e < p.elements; e++) {
       evaluate(p, e, value);
-      for (int k = 0; k < p.effects && !once; k++) result_lanes_[i][k][e] = *value[p.effect[k].slot];
+      for (int k = 0; k < p.effects && !once; k++)
+        copy(result_lanes_[i][k][e], *value[p.effect[k].slot],
+             held_in_64(p.place[p.effect[k].target].type) || p.saturate);
     }
   }
   if (once) return write(c.part[0], c.part[0].effect[0].target, 0, *value[c.part[0].effect[0].slot], mask);

@@ -56,7 +56,9 @@ $B/config.h: $(KCONFIG_CONFIG) Makefile
 OPTIMIZE ?= $(or $(CONFIG_OPTIMIZE),2)
 SANITIZE ?= $(if $(CONFIG_SANITIZE_ADDRESS),address$(comma)undefined)$(if $(CONFIG_SANITIZE_THREAD),thread)
 comma    := ,
-CXXFLAGS  = -std=c++20 -O$(OPTIMIZE) -g$(or $(CONFIG_DEBUG_INFO),1) -Wall -Wextra $(if $(CONFIG_WERROR),-Werror) -fPIC -fno-rtti \
+# Tests are compiled faster than they would run: what they test is optimised, they are not as much.
+LEVEL     = $(if $(IS_TEST),$(if $(filter 0,$(OPTIMIZE)),0,1),$(OPTIMIZE))
+CXXFLAGS  = -std=c++20 -O$(LEVEL) -g$(or $(CONFIG_DEBUG_INFO),1) -Wall -Wextra $(if $(CONFIG_WERROR),-Werror) -fPIC -fno-rtti \
             -fvisibility-inlines-hidden -I. -include $B/config.h -MMD -MP \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(EXTRA)
 LDFLAGS  += -Wl,-O1,--hash-style=gnu $(if $(SANITIZE),-fsanitize=$(SANITIZE))
@@ -87,6 +89,8 @@ lib: $B/libingot.a $(if $(CONFIG_SHARED),$B/libingot.so)  ## the libraries only
 build: lib $B/ingot tests
 tests: $(TESTS:%=$B/test_%)  ## the test programs, build/test_<folder>
 
+$B/tests/%.o: IS_TEST := 1
+$B/tests/bench/%.o: IS_TEST :=
 $B/%.o: %.cc | $B/config.h
 	@mkdir -p $(@D)
 	$(CXX) $(CXXFLAGS) -c $< -o $@

@@ -379,7 +379,8 @@ TEST(Clang, AMissingOrWeakWaitIsReported) {
         (long long)count->changed, count == &taken_out ? "taken out" : "weakened by 1", (long long)count->never_run,
         (long long)count->covered, (long long)count->reported, 100.0 * double(count->reported) / double(matter),
         count->silent.c_str());
-    EXPECT_GE(double(count->reported), (count == &taken_out ? 0.99 : 0.98) * double(matter));
+    const double of_a_sample = share > 1 ? 0.01 : 0;  // which waits it holds is chance
+    EXPECT_GE(double(count->reported), ((count == &taken_out ? 0.99 : 0.98) - of_a_sample) * double(matter));
   }
 }
 

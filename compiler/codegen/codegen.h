@@ -21,12 +21,18 @@ struct Param {
 // A compiled kernel. x86 calling convention (System V): void f(void* const* params, i64 begin, i64 end, void* local),
 // which runs the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none). `local`: local_bytes
 // of memory, 64-byte aligned, that no other run uses at the same time; its contents mean nothing before and after.
+// rdna calling convention: a one-dimensional dispatch of `extent` work-groups of `threads` work-items, wave32. s[0:1]
+// is the address of the kernel arguments: the 8-byte addresses of the buffers, in PARAM order; s2 is the number of the
+// work-group; v0 holds the number of the work-item in bits 9:0. LDS: local_bytes for a work-group.
 struct Program {
   std::string name, source, isa, arch;
   std::vector<u8> code;  // instructions, then literals
   std::vector<Param> params;
   i64 code_bytes = 0;                              // of the instructions
   i64 extent = 1;                                  // bound of the THREAD range; pieces of it may run at the same time
+  int threads = 1;                                 // GPU: work-items of each piece, a multiple of the wave
+  int scalars = 0, vectors = 0;                    // GPU: registers of a wave
+  i64 frame_bytes = 0;                             // GPU: private memory of a work-item
   i64 local_bytes = 0;                             // of the LOCALs, for each piece that runs
   i64 operations = 0;                              // arithmetic operations, an FMA counted as 2
   i64 bytes = 0;                                   // unique bytes read and written (buffer sizes touched)
@@ -220,6 +226,10 @@ struct RegisterFile {  // registers to allocate, in order of preference
   u32 low_vectors = 16;  // VirtualRegister::low: numbers below this
 };
 void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
+
+// ---- wait.cc: what hardware does not wait for by itself, after registers are allocated ------------------------------
+// Inserts the waits, hazard NOPs and delay hints that a target's rows ask for; x86 needs none.
+void insert_waits(MachineCode&, const Target&);
 
 // ---- emit_x86.cc: prologue, encodings, branches, literals ----------------------------------------------------------
 RegisterFile register_file_x86(const Target&);

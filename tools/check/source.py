@@ -36,7 +36,7 @@ BUDGETS = {
     "userspace/nv": 2000, "userspace/other": 1000, "userspace/model": 1800, "compiler/uop": 2700, "compiler/isa": 3000,
     "compiler/text": 500, "compiler/schedule": 1400, "compiler/codegen": 2600, "compiler/runtime": 550, "compiler/tensor": 2400,
 }
-WALLS = {("userspace", "compiler"): 25000, ("kmod",): 2500}
+WALLS = {("userspace", "compiler"): 30000, ("kmod",): 2500}
 
 # Hexadecimal literals wider than a byte come from a manual and belong in a .def. Masks (2^n - 1, 2^n) are arithmetic, and 64-bit
 # constants are hash multipliers; otherwise only these files may have some.

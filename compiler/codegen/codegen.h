@@ -22,8 +22,9 @@ struct Param {
 // which runs the values begin … end-1 of the kernel's one THREAD range (0 … 1 when it has none). `local`: local_bytes
 // of memory, 64-byte aligned, that no other run uses at the same time; its contents mean nothing before and after.
 // rdna calling convention: a one-dimensional dispatch of `extent` work-groups of `threads` work-items, wave32. s[0:1]
-// is the address of the kernel arguments: the 8-byte addresses of the buffers, in PARAM order; s2 is the number of the
-// work-group; v0 holds the number of the work-item in bits 9:0. LDS: local_bytes for a work-group.
+// is the address of the kernel arguments: the 8-byte addresses of the buffers, in PARAM order; s15 is the number of the
+// work-group (gfx1100 cannot start with fewer than 16 scalar registers set: LLVM, FeatureUserSGPRInit16Bug); v0 holds
+// the number of the work-item in bits 9:0. LDS: local_bytes for a work-group.
 struct Program {
   std::string name, source, isa, arch;
   std::vector<u8> code;  // instructions, then literals

@@ -279,6 +279,10 @@ struct Kernel {  // of a program in memory, from its KERNEL_DESCRIPTOR
   int first_user = 0;  // user data registers before the address of the arguments
 };
 Kernel parse_kernel(std::span<const u8> code, std::string_view name, u64 va, Generation generation);  // Error
+// Bare machine code behind a descriptor of its own, as parse_kernel() wants it. It starts with the address of its
+// arguments in s[0:1], the number of its work-group in s15, that of each work-item in v0; floats round to nearest even
+// and keep denormals; a work-group stays on one compute unit.
+std::vector<u8> with_descriptor(std::span<const u8> code, const Resources& needs, Generation generation);
 struct Scratch {  // private memory of all waves
   u64 va = 0;
   i64 wave_bytes = 0;
@@ -402,5 +406,8 @@ struct Options {
 };
 // Boots the chip, or attaches to one that the last process left in order. Error, DeviceError: why it cannot.
 std::unique_ptr<Device> open(std::unique_ptr<hw::Bus> bus, const Options& options);
+// Of a Device that open() made, for tools that look at the chip while it works. What takes several accesses (an index
+// register and its data, GRBM_GFX_INDEX) is not safe from the driver's own.
+hw::Bus& bus_of(Device& device);
 
 }  // namespace ingot::amd

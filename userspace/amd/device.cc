@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <deque>
 #include <mutex>
+#include <unordered_map>
 #include "userspace/amd/amd.h"
 
 namespace ingot::amd {
@@ -30,6 +31,21 @@ struct AmdCode final : Code {
   Memory memory;
   class AmdDevice* device = nullptr;
   ~AmdCode() override;
+};
+
+// Of amd::Step: it is made again when the scratch memory has moved, which its packets name.
+struct AmdStep final : ingot::Step {
+  class AmdDevice& device;
+  std::span<const Launch> launches;
+  std::vector<void* const*> changing;
+  std::unique_ptr<amd::Step> packets;
+  u64 scratch = 0;
+  std::vector<u64> values;
+  std::string names;
+  AmdStep(AmdDevice& d, std::span<const Launch> l, std::span<void* const* const> c)
+      : device(d), launches(l), changing(c.begin(), c.end()) {}
+  ~AmdStep() override;
+  void run() override;
 };
 
 class AmdDevice final : public Device {
@@ -58,16 +74,17 @@ class AmdDevice final : public Device {
     info_.description = str("Radeon ", info_.arch, " at ", bus_->name(), ", ", ip.compute_units(), " compute units, ",
                             chip_.vram_bytes / mib, " MiB", warm_ ? ", attached" : "");
   }
-  ~AmdDevice() override {
-    if (lost_) {
-      bus_master(false);  // what still runs must not write to memory that goes now
-      return;
-    }
+  ~AmdDevice() override { close(); }
+  void close() override {
+    std::lock_guard lock(mutex_);
+    if (std::exchange(closed_, true)) return;
+    if (lost_) return bus_master(false);  // what still runs must not write to memory that goes now
     compute_->wait(compute_->last(), options_.timeout_ns);
     gfx_.stop_queue(0, true);
     sdma_.stop();
     chip_.write_raw(layout_SCRATCH_REG0, 0, {.index = in_use_register});
   }
+  hw::Bus& bus() { return *bus_; }
 
   const DeviceInfo& info() const override { return info_; }
 
@@ -114,10 +131,12 @@ class AmdDevice final : public Device {
     }
   }
 
-  std::unique_ptr<Code> load(std::span<const u8> code, std::string_view name) override {
+  std::unique_ptr<Code> load(std::span<const u8> code, std::string_view name, const Resources* needs) override {
     std::lock_guard lock(mutex_);
     usable();
     auto c = std::make_unique<AmdCode>();
+    std::vector<u8> described;
+    if (needs) code = described = with_descriptor(code, *needs, chip_.generation());
     parse_kernel(code, name, 0, chip_.generation());  // before there is memory to give back
     std::vector<u8> padded(code.begin(), code.end());
     while (padded.size() % 4) padded.push_back(0);
@@ -125,6 +144,7 @@ class AmdDevice final : public Device {
     c->memory = gmc_.alloc_vram(i64(padded.size()));
     c->device = this;
     c->kernel = parse_kernel(code, name, c->memory.va, chip_.generation());
+    c->address = c->kernel.entry;
     put(c->memory, 0, padded.data(), i64(padded.size()));
     codes_[c->memory.va] = c.get();
     return c;
@@ -148,19 +168,36 @@ class AmdDevice final : public Device {
       constexpr size_t most = 32 << 10;  // dwords of one submission, well below the ring
       for (; i < launches.size() && p.words.size() < most; i++) {
         const Launch& l = launches[i];
-        Kernel k = static_cast<AmdCode*>(l.code)->kernel;
-        k.lds_bytes += l.local_bytes;
-        if (i64 most_lds = std::min<i64>(chip_.ip.lds_bytes, group_lds_bytes); k.lds_bytes > most_lds)
-          throw Error("kernel ", k.name, " needs ", k.lds_bytes, " bytes of LDS, a work-group can have ", most_lds);
-        if (k.scratch_bytes) need_scratch(k.scratch_bytes);
+        if (!l.groups[0] || !l.groups[1] || !l.groups[2]) continue;
+        Kernel k = kernel_of(l);
         p.dispatch(k, l.groups, l.threads, place_arguments(l, k), k.scratch_bytes ? scratch_ : Scratch());
         append(names, names.empty() ? k.name : ", " + k.name);
       }
       u64 value = compute_->submit(p.words);
       half_used_[half_] = value;
-      running_.push_back({value, std::move(names)});
-      while (running_.size() > 64) running_.pop_front();
+      submitted(value, std::move(names));
     }
+  }
+  std::unique_ptr<ingot::Step> prepare(std::span<const Launch> launches,
+                                       std::span<void* const* const> changing) override {
+    return std::make_unique<AmdStep>(*this, launches, changing);
+  }
+  void retire(std::unique_ptr<amd::Step>& step) {
+    std::lock_guard lock(mutex_);
+    garbage_.push_back({compute_->last(), {}, std::move(step)});
+  }
+  void run(AmdStep& step) {
+    std::lock_guard lock(mutex_);
+    usable();
+    reclaim();
+    if (!step.packets || step.scratch != scratch_.va) {
+      garbage_.push_back({compute_->last(), {}, std::move(step.packets)});
+      build(step);
+    }
+    for (size_t i = 0; i < step.changing.size(); i++) step.values[i] = u64(*step.changing[i]);
+    u64 value = step.packets->replay(*compute_, step.values, options_.timeout_ns);
+    if (!value) finish(*compute_, compute_->last());  // which says why
+    submitted(value, step.names);
   }
   void wait() override {
     std::lock_guard lock(mutex_);
@@ -177,6 +214,7 @@ class AmdDevice final : public Device {
   struct Garbage {
     u64 value;
     Memory memory;
+    std::unique_ptr<amd::Step> step = nullptr;
   };
 
   // ---- boot
@@ -227,6 +265,41 @@ class AmdDevice final : public Device {
   }
 
   // ---- launches
+  Kernel kernel_of(const Launch& l) {  // as it is launched here
+    Kernel k = static_cast<AmdCode*>(l.code)->kernel;
+    k.lds_bytes += l.local_bytes;
+    if (i64 most_lds = std::min<i64>(chip_.ip.lds_bytes, group_lds_bytes); k.lds_bytes > most_lds)
+      throw Error("kernel ", k.name, " needs ", k.lds_bytes, " bytes of LDS, a work-group can have ", most_lds);
+    if (k.scratch_bytes) need_scratch(k.scratch_bytes);
+    return k;
+  }
+  void submitted(u64 value, std::string names) {
+    running_.push_back({value, std::move(names)});
+    while (running_.size() > 64) running_.pop_front();
+  }
+  void build(AmdStep& step) {
+    std::unordered_map<void* const*, int> slots;
+    for (size_t i = 0; i < step.changing.size(); i++) slots[step.changing[i]] = int(i);
+    std::deque<Kernel> kernels;
+    std::vector<amd::Step::Call> calls;
+    step.names.clear();
+    for (const Launch& l : step.launches) {
+      if (!l.groups[0] || !l.groups[1] || !l.groups[2]) continue;
+      const Kernel& k = kernels.emplace_back(kernel_of(l));
+      amd::Step::Call c{
+          &k, {l.groups[0], l.groups[1], l.groups[2]}, {l.threads[0], l.threads[1], l.threads[2]}, {}, {}};
+      for (i64 i = 0; i < k.argument_bytes / 8; i++) {
+        auto slot = slots.find(l.params + i);
+        c.slots.push_back(slot == slots.end() ? -1 : slot->second);
+        c.arguments.push_back(slot == slots.end() ? u64(l.params[i]) : 0);
+      }
+      calls.push_back(std::move(c));
+      append(step.names, step.names.empty() ? k.name : ", " + k.name);
+    }
+    step.packets = std::make_unique<amd::Step>(chip_, gmc_, calls, scratch_);
+    step.scratch = scratch_.va;
+    step.values.resize(step.changing.size());
+  }
   // Arguments stay until the launch is done: two halves in turn, each waited for before it is used again.
   u64 place_arguments(const Launch& l, const Kernel& k) {
     constexpr i64 half_bytes = arguments_bytes / 2;
@@ -280,6 +353,7 @@ class AmdDevice final : public Device {
 
   // ---- waiting, and what goes wrong
   void usable() {
+    if (closed_) throw DeviceError(str(bus_->name(), ": the process is about to end"), "");
     if (lost_)
       throw DeviceError(str(bus_->name(), ": the chip could not be recovered; open it anew, which resets it"), "");
   }
@@ -362,7 +436,7 @@ class AmdDevice final : public Device {
   Gfx gfx_;
   Sdma sdma_;
   DeviceInfo info_;
-  bool warm_ = false, lost_ = false;
+  bool warm_ = false, lost_ = false, closed_ = false;
   std::mutex mutex_;
   std::unique_ptr<Queue> compute_, copies_;
   Memory staging_, arguments_, scratch_memory_;
@@ -380,11 +454,14 @@ class AmdDevice final : public Device {
 AmdCode::~AmdCode() {
   if (device) device->unload(*this);
 }
+void AmdStep::run() { device.run(*this); }
+AmdStep::~AmdStep() { device.retire(packets); }
 
 }  // namespace
 
 std::unique_ptr<Device> open(std::unique_ptr<hw::Bus> bus, const Options& options) {
   return std::make_unique<AmdDevice>(std::move(bus), options);
 }
+hw::Bus& bus_of(Device& device) { return static_cast<AmdDevice&>(device).bus(); }
 
 }  // namespace ingot::amd

@@ -209,6 +209,28 @@ Kernel parse_kernel(std::span<const u8> code, std::string_view name, u64 va, Gen
   return k;
 }
 
+std::vector<u8> with_descriptor(std::span<const u8> code, const Resources& r, Generation g) {
+  constexpr u64 entry = 256, vector_granule = 8, round_to_nearest_with_denormals = 15 << 4;
+  constexpr u64 user = 15;  // gfx1100 needs 16 initialised scalar registers (LLVM, FeatureUserSGPRInit16Bug)
+  COMPUTE_PGM_RSRC1 one{.vgprs = u64(std::max(r.vectors, 1) - 1) / vector_granule,
+                        .float_mode = round_to_nearest_with_denormals,
+                        .mem_ordered = 1};
+  if (g == GFX11) one.dx10_clamp = one.ieee_mode = 1;
+  std::vector<u32> words =
+      pack(KERNEL_DESCRIPTOR{.private_segment_fixed_size = u64(r.frame_bytes),
+                             .kernarg_size = u64(r.params) * 8,
+                             .kernel_code_entry_byte_offset = entry,
+                             .compute_pgm_rsrc1 = pack32(one, g),
+                             .compute_pgm_rsrc2 = pack32(COMPUTE_PGM_RSRC2{.user_sgpr = user, .tgid_x_en = 1}, g),
+                             .enable_sgpr_kernarg_segment_ptr = 1,
+                             .enable_wavefront_size32 = 1},
+           g);
+  std::vector<u8> out(entry + code.size());
+  std::memcpy(out.data(), words.data(), words.size() * 4);
+  if (!code.empty()) std::memcpy(&out[entry], code.data(), code.size());
+  return out;
+}
+
 // ---- queues --------------------------------------------------------------------------------------------------------
 Queue::Queue(Chip& chip, Gmc& gmc, Engine e, i64 ring_bytes) : engine(e), chip_(chip), gmc_(gmc) {
   check(std::has_single_bit(u64(ring_bytes)), ring_bytes);

@@ -179,7 +179,7 @@ class Cpu final : public Device {
     if (bytes) std::memcpy(to, static_cast<const u8*>(from.host) + offset, size_t(bytes));
   }
 
-  std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name) override {
+  std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name, const Resources*) override {
     if (info_.isa.empty()) throw Error(info_.name, " runs no machine code; kernel ", name);
     CodePages& pages = code_pages();
     auto code = std::make_unique<CpuCode>();
@@ -197,6 +197,7 @@ class Cpu final : public Device {
       throw OsError(str("cannot make the kernel ", name, " executable"), errno);
     __builtin___clear_cache(reinterpret_cast<char*>(code->pages), reinterpret_cast<char*>(code->pages + code->bytes));
     code->entry = reinterpret_cast<Entry>(code->pages + shift);
+    code->address = u64(code->entry);
     return code;
   }
 

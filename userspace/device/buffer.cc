@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // The one intrusive count of the tree: tensors, schedules and recordings share a Buffer through BufferRef; the last one
-// gives the memory back to the device.
+// gives the memory back to the device. And what devices have from Device: copies between any two, a plain list of
+// launches as a step.
+#include <algorithm>
 #include "userspace/device/device.h"
 
 namespace ingot {
@@ -10,6 +12,36 @@ std::atomic<i64> alive_bytes{0}, peak_bytes{0};
 
 i64 buffer_bytes() { return alive_bytes.load(std::memory_order_relaxed); }
 i64 buffer_peak_bytes() { return peak_bytes.load(std::memory_order_relaxed); }
+
+void copy_between(Buffer& to, i64 to_offset, const Buffer& from, i64 from_offset, i64 bytes) {
+  if (from.host) {
+    from.device.wait();
+    return to.device.copy_in(to, to_offset, static_cast<const u8*>(from.host) + from_offset, bytes);
+  }
+  if (to.host) {
+    to.device.wait();
+    return from.device.copy_out(static_cast<u8*>(to.host) + to_offset, from, from_offset, bytes);
+  }
+  constexpr i64 most = 4 << 20;
+  std::vector<u8> part(size_t(std::min(most, bytes)));
+  for (i64 at = 0; at < bytes; at += most) {
+    i64 n = std::min(most, bytes - at);
+    from.device.copy_out(part.data(), from, from_offset + at, n);
+    to.device.copy_in(to, to_offset + at, part.data(), n);
+  }
+}
+
+namespace {
+struct LaunchList final : Step {
+  LaunchList(Device& d, std::span<const Launch> l) : device(d), launches(l) {}
+  Device& device;
+  std::span<const Launch> launches;
+  void run() override { device.run(launches); }
+};
+}  // namespace
+std::unique_ptr<Step> Device::prepare(std::span<const Launch> launches, std::span<void* const* const>) {
+  return std::make_unique<LaunchList>(*this, launches);
+}
 
 Buffer* Device::make_buffer(Device& device, i64 bytes) {
   i64 now = alive_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;

@@ -25,6 +25,8 @@ class Buffer {  // device memory with an intrusive count; share it through Buffe
   Buffer(Device& d, i64 n) : device(d), bytes(n) {}
   std::atomic<int> count_{0};
 };
+// Between any two devices; when it returns, it is done.
+void copy_between(Buffer& to, i64 to_offset, const Buffer& from, i64 from_offset, i64 bytes);
 i64 buffer_bytes();       // of all buffers alive, on all devices
 i64 buffer_peak_bytes();  // the most there ever were
 class BufferRef {
@@ -55,6 +57,12 @@ struct DeviceInfo {
 };
 struct Code {  // machine code loaded on a device; freed by ~Code
   virtual ~Code() = default;
+  u64 address = 0;  // of its first instruction, for the device
+};
+struct Resources {               // what a GPU must know to start machine code
+  int params = 0;                // addresses of buffers
+  int scalars = 0, vectors = 0;  // registers of a wave
+  i64 frame_bytes = 0;           // private memory of a work-item
 };
 struct Launch {  // one entry of a launch list
   Code* code = nullptr;
@@ -63,6 +71,10 @@ struct Launch {  // one entry of a launch list
   i64 pieces = 1;       // how many pieces to split the extent into (1: run on the calling thread)
   i64 local_bytes = 0;  // scratch memory that each piece needs while it runs
   u32 groups[3] = {1, 1, 1}, threads[3] = {1, 1, 1};  // GPU: work-groups, and work-items of each
+};
+struct Step {  // a launch list made ready to run many times
+  virtual ~Step() = default;
+  virtual void run() = 0;  // as Device::run()
 };
 class Device {
  public:
@@ -73,16 +85,18 @@ class Device {
   virtual BufferRef alloc(i64 bytes) = 0;
   virtual void copy_in(Buffer& to, i64 offset, const void* from, i64 bytes) = 0;
   virtual void copy_out(void* to, const Buffer& from, i64 offset, i64 bytes) = 0;
-  virtual std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name) = 0;
+  // needs: nullptr for a CPU, and for code that brings its own description in the device's format.
+  virtual std::unique_ptr<Code> load(std::span<const u8> machine_code, std::string_view name,
+                                     const Resources* needs = nullptr) = 0;
   virtual void run(std::span<const Launch> launches) = 0;  // in order; each sees the ones before
-  virtual void wait() = 0;                                 // until everything given to run() is done
-  virtual void free(Buffer& buffer) = 0;                   // called by BufferRef
+  // The launches and their params stay where they are while the step lives. `changing`: the params whose values may
+  // differ from run to run; those of the others are taken now.
+  virtual std::unique_ptr<Step> prepare(std::span<const Launch> launches, std::span<void* const* const> changing);
+  virtual void wait() = 0;                // until everything given to run() is done
+  virtual void free(Buffer& buffer) = 0;  // called by BufferRef
+  virtual void close() {}  // the process ends: no more work, and the device is left as the next one likes to find it
  protected:
   static Buffer* make_buffer(Device& device, i64 bytes);
-};
-struct Backend {
-  std::string_view name, isa, description;
-  std::unique_ptr<Device> (*open)(int index, std::string_view arch);  // nullptr: not on this machine
 };
 struct DeviceName {  // [PREFIX+]NAME[:index][:ARCH]
   std::string prefix, name, arch;

@@ -76,6 +76,7 @@ void Chip::config_write(u32 offset, u32 value, int bytes) {
 bool Chip::bus_master() const { return get(config_, COMMAND, 2) & BUS_MASTER; }
 void Chip::object(std::string what) {
   constexpr size_t enough = 1000;
+  if (on_objection) on_objection(what);
   if (objections.size() < enough) objections.push_back(std::move(what));
 }
 u8* Chip::dma_pointer(u64 bus, i64 bytes) {
@@ -108,15 +109,31 @@ void Chip::accessed() {
 
 // ---- ModelBus ------------------------------------------------------------------------------------------------------
 ModelBus::~ModelBus() {
+  std::lock_guard lock(chip_.mutex);
   chip_.mapping_epoch++;
   for (auto& [handle, m] : memory_) {
     for (u64 bus : m.bus) chip_.dma_pages_.erase(bus / page_bytes);
     ::munmap(m.host, size_t(m.bytes));
   }
 }
-u32 ModelBus::config_read(u32 offset, int bytes) { return chip_.config_read(offset, bytes); }
-void ModelBus::config_write(u32 offset, u32 value, int bytes) { chip_.config_write(offset, value, bytes); }
+u32 ModelBus::config_read(u32 offset, int bytes) {
+  std::lock_guard lock(chip_.mutex);
+  return chip_.config_read(offset, bytes);
+}
+void ModelBus::config_write(u32 offset, u32 value, int bytes) {
+  std::lock_guard lock(chip_.mutex);
+  chip_.config_write(offset, value, bytes);
+}
+i64 ModelBus::now_ns() {
+  std::lock_guard lock(chip_.mutex);
+  return chip_.now_ns;
+}
+void ModelBus::wait_ns(i64 ns) {
+  std::lock_guard lock(chip_.mutex);
+  chip_.advance(ns);
+}
 hw::Bar ModelBus::bar(int index) {
+  std::lock_guard lock(chip_.mutex);
   check(index >= 0 && index < 6, "BAR ", index);
   const PciIdentity& id = chip_.identity_;
   if (!id.bar_bytes[index]) return {};
@@ -133,6 +150,7 @@ bool ModelBus::reachable(int bar, u64 offset, i64 bytes) {
 }
 u32 ModelBus::read32(int bar, u64 offset) {
   check(offset % 4 == 0, name_, ": a register read at ", hex(offset));
+  std::lock_guard lock(chip_.mutex);
   chip_.accessed();
   if (!reachable(bar, offset, 4)) return ~u32(0);
   if (bar == 5) return chip_.register_read(offset);
@@ -142,6 +160,7 @@ u32 ModelBus::read32(int bar, u64 offset) {
 }
 void ModelBus::write32(int bar, u64 offset, u32 value) {
   check(offset % 4 == 0, name_, ": a register write at ", hex(offset));
+  std::lock_guard lock(chip_.mutex);
   chip_.accessed();
   if (!reachable(bar, offset, 4)) return;
   if (bar == 5) chip_.register_write(offset, value);
@@ -150,6 +169,7 @@ void ModelBus::write32(int bar, u64 offset, u32 value) {
 }
 void ModelBus::write64(int bar, u64 offset, u64 value) {
   check(offset % 8 == 0, name_, ": a doorbell at ", hex(offset));
+  std::lock_guard lock(chip_.mutex);
   chip_.accessed();
   if (!reachable(bar, offset, 8)) return;
   if (bar == 2) chip_.doorbell(offset, value);
@@ -157,6 +177,7 @@ void ModelBus::write64(int bar, u64 offset, u64 value) {
   if (bar == 5) chip_.object(str("a register write of 64 bits at ", hex(offset)));
 }
 void ModelBus::copy_from(int bar, u64 offset, void* to, i64 bytes) {
+  std::lock_guard lock(chip_.mutex);
   chip_.accessed();
   if (!reachable(bar, offset, bytes) || bar != 0)
     memset(to, -1, size_t(bytes));
@@ -164,6 +185,7 @@ void ModelBus::copy_from(int bar, u64 offset, void* to, i64 bytes) {
     chip_.memory_read(offset, to, bytes);
 }
 void ModelBus::copy_to(int bar, u64 offset, const void* from, i64 bytes) {
+  std::lock_guard lock(chip_.mutex);
   chip_.accessed();
   if (reachable(bar, offset, bytes) && bar == 0) chip_.memory_write(offset, from, bytes);
 }
@@ -172,6 +194,7 @@ hw::DmaMemory ModelBus::dma_alloc(i64 bytes, bool contiguous) {
   bytes = (bytes + page_bytes - 1) / page_bytes * page_bytes;
   void* host = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (host == MAP_FAILED) throw OsError(str(name_, ": ", bytes, " bytes for DMA"), errno);
+  std::lock_guard lock(chip_.mutex);
   Memory m{static_cast<u8*>(host), bytes, {}};
   u64 pages = u64(bytes / page_bytes), first = chip_.next_bus_page_ + (1 << 20);
   chip_.next_bus_page_ += 2 * pages + 1;
@@ -186,6 +209,7 @@ hw::DmaMemory ModelBus::dma_alloc(i64 bytes, bool contiguous) {
   return out;
 }
 void ModelBus::dma_free(hw::DmaMemory& memory) {
+  std::lock_guard lock(chip_.mutex);
   auto m = memory_.find(memory.handle);
   check(m != memory_.end(), name_, ": DMA memory freed twice");
   for (u64 bus : m->second.bus) chip_.dma_pages_.erase(bus / page_bytes);
@@ -195,12 +219,14 @@ void ModelBus::dma_free(hw::DmaMemory& memory) {
   memory = {};
 }
 u64 ModelBus::wait_interrupt(i64 deadline_ns) {
+  std::lock_guard lock(chip_.mutex);
   for (i64 step = 1000; !chip_.interrupts_ && chip_.now_ns < deadline_ns && !chip_.gone; step += step / 8)
     chip_.advance(std::min(step, deadline_ns - chip_.now_ns));
   bool enabled = get(chip_.config_, CAPABILITY_MSI + 2, 2) & 1;
   return enabled ? std::exchange(chip_.interrupts_, 0) : 0;
 }
 bool ModelBus::reset(hw::Reset kind) {
+  std::lock_guard lock(chip_.mutex);
   if (chip_.gone) return false;
   chip_.reset(kind);
   return true;

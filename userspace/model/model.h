@@ -9,6 +9,7 @@
 // should do is a line of `objections`; a test of a correct driver expects none.
 #pragma once
 #include <map>
+#include <mutex>
 #include <unordered_map>
 #include "userspace/hw/bus.h"
 
@@ -40,11 +41,13 @@ class Chip {
 
   bool strict = true;
   std::vector<std::string> objections;
+  std::function<void(const std::string&)> on_objection;
   i64 now_ns = 0;
   u64 dropped_dma = 0;  // accesses to host memory that went nowhere
 
  protected:
   friend class ModelBus;
+  std::mutex mutex;  // an access is whole
   // The windows; offsets are checked. BAR 0 is memory, 2 doorbells, 5 registers.
   virtual void memory_read(u64 offset, void* to, i64 bytes) = 0;
   virtual void memory_write(u64 offset, const void* from, i64 bytes) = 0;
@@ -93,8 +96,8 @@ class ModelBus final : public hw::Bus {
   hw::DmaMemory dma_alloc(i64 bytes, bool contiguous) override;
   void dma_free(hw::DmaMemory& memory) override;
   u64 wait_interrupt(i64 deadline_ns) override;
-  i64 now_ns() override { return chip_.now_ns; }
-  void wait_ns(i64 ns) override { chip_.advance(ns); }
+  i64 now_ns() override;
+  void wait_ns(i64 ns) override;
   bool reset(hw::Reset kind) override;
 
  private:
@@ -120,5 +123,9 @@ struct AmdOptions {
   i64 hang_instructions = i64(1) << 32;  // a dispatch that has run so many does no more work, but time passes
 };
 std::unique_ptr<Chip> make_amd(const AmdOptions& options);
+
+// ---- amd_firmware.cc -----------------------------------------------------------------------------------------------
+// A file with the headers of linux-firmware's `name`.bin and no code, which is what a model takes.
+std::optional<std::string> stand_in_firmware(std::string_view name);
 
 }  // namespace ingot::model

@@ -16,6 +16,11 @@ struct Found {
 
 static Found probe(const Backend& backend) {
   Found f{backend.name, backend.description, "", {}};
+  if (!backend.open) {  // a chip that we drive: opening it would boot it
+    f.absent = str(backend.description, "; no card is reached");
+    for (const Way& w : ways()) f.absent += str(", ", w.prefix, "+", backend.name, " is ", w.description);
+    return f;
+  }
   try {
     if (std::unique_ptr<Device> device = backend.open(0, ""))
       f.info = device->info();
@@ -43,7 +48,7 @@ int devices_main(Arguments args) {
   for (size_t i = 0; i < all.size(); i++) {
     const Found& f = all[i];
     const DeviceInfo& d = f.info;
-    const bool is_chosen = f.name == chosen.substr(0, chosen.find(':'));
+    const bool is_chosen = f.name == chosen.substr(0, chosen.find(':')).substr(chosen.find('+') + 1);
     if (json)
       printf(
           "%s{\"name\": %s, \"present\": %s, \"chosen\": %s, \"description\": %s, \"isa\": %s, \"arch\": %s, "

@@ -18,7 +18,7 @@ namespace ingot {
 namespace {
 
 constexpr u32 format_version = 1;
-constexpr char magic[] = "ingotK01";
+constexpr char magic[] = "ingotK02";
 constexpr int application_id = 0x696e676f;
 constexpr int most_rows = 20'000;
 constexpr size_t most_bytes = 64 << 20;  // of one program
@@ -203,7 +203,8 @@ std::string encode_program(const Program& p, u64 key) {
   w.out = std::string_view(magic, 8);
   for (const std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) w.text(*s);
   w.text({reinterpret_cast<const char*>(p.code.data()), p.code.size()});
-  for (i64 v : {p.extent, p.local_bytes, p.operations, p.bytes, p.estimate_ns, p.accesses, p.accesses_proven})
+  for (i64 v : {p.code_bytes, p.extent, i64(p.threads), i64(p.scalars), i64(p.vectors), p.frame_bytes, p.local_bytes,
+                p.operations, p.bytes, p.estimate_ns, p.accesses, p.accesses_proven})
     w.number(v);
   w.number(i64(p.params.size()));
   for (const Param& q : p.params) w.number(i64(q.dtype.scalar)), w.number(q.elements), w.number(q.written * 2 + q.read);
@@ -223,8 +224,16 @@ std::optional<Program> decode_program(std::string_view bytes, u64 key) {
   for (std::string* s : {&p.name, &p.source, &p.isa, &p.arch, &p.moves}) *s = r.text();
   std::string_view code = r.text();
   p.code.assign(code.begin(), code.end());
-  for (i64* v : {&p.extent, &p.local_bytes, &p.operations, &p.bytes, &p.estimate_ns, &p.accesses, &p.accesses_proven})
+  i64 threads = 0, scalars = 0, vectors = 0;
+  for (i64* v : {&p.code_bytes, &p.extent, &threads, &scalars, &vectors, &p.frame_bytes, &p.local_bytes, &p.operations,
+                 &p.bytes, &p.estimate_ns, &p.accesses, &p.accesses_proven})
     *v = r.number();
+  constexpr i64 most_registers = 1024, most_threads = 1024;
+  if (threads < 1 || threads > most_threads || std::min(scalars, vectors) < 0 ||
+      std::max(scalars, vectors) > most_registers || p.frame_bytes < 0 || p.code_bytes < 0 ||
+      u64(p.code_bytes) > p.code.size())
+    return {};
+  p.threads = int(threads), p.scalars = int(scalars), p.vectors = int(vectors);
   for (i64 n = r.count(24); n > 0; n--) {
     i64 scalar = r.number(), elements = r.number(), access = r.number();
     if (scalar < 0 || scalar >= i64(std::size(dtype_rows)) || elements < 0 || access < 0 || access > 3) return {};

@@ -40,6 +40,7 @@ struct Recording::State {
   struct Segment {  // launches begin … end-1, or one copy
     u32 begin, end;
     bool copy;
+    std::unique_ptr<Step> step = nullptr;  // the launches
   };
   int attempts = 0, number = -1;
   bool ready = false;
@@ -132,8 +133,7 @@ void Recording::State::build() {
   params.reserve(total);
   std::unordered_map<Kernel*, u64> count;
   for (Call& c : calls) {
-    Launch l;
-    l.params = params.data() + params.size();
+    Launch l = c.kernel ? launch_of(*c.kernel, params.data() + params.size()) : Launch();
     for (Argument& a : c.arguments) {
       if (int k = input_of(a.id); k >= 0) {
         patches.push_back({u32(params.size()), u32(k)});
@@ -149,8 +149,6 @@ void Recording::State::build() {
     u32 i = u32(launches.size());
     if (c.kernel) {
       const Program& p = c.kernel->program;
-      l.code = c.kernel->code.get(), l.extent = p.extent, l.pieces = pieces_of(p);
-      l.local_bytes = p.local_bytes;
       operations += u64(p.operations), bytes += u64(p.bytes);
       count[c.kernel]++;
     }
@@ -160,6 +158,10 @@ void Recording::State::build() {
     else
       segments.push_back({i, i + 1, !c.kernel});
   }
+  std::vector<void* const*> changing;
+  for (Patch p : patches) changing.push_back(params.data() + p.param);
+  for (Segment& g : segments)
+    if (!g.copy) g.step = device(number).prepare(std::span(launches).subspan(g.begin, g.end - g.begin), changing);
   used.assign(count.begin(), count.end());
   for (const Evaluation& e : evaluations) {
     if (int k = input_of(e.to->arg(0)); k >= 0)
@@ -298,15 +300,18 @@ void Recording::replay(std::span<const U> given) {
     run_calls(s.calls, s.number);
     return each_input([](Argument& a, const BufferRef&) { a.memory = {}; });
   }
-  for (State::Patch p : s.patches) s.params[p.param] = memory[p.input]->host;
-  Device& d = device(s.number);
-  for (State::Segment g : s.segments) {
+  for (State::Patch p : s.patches) s.params[p.param] = reinterpret_cast<void*>(memory[p.input]->address);
+  for (const State::Segment& g : s.segments) {
     if (!g.copy) {
-      d.run(std::span(s.launches).subspan(g.begin, g.end - g.begin));
+      g.step->run();
       continue;
     }
-    const Argument& to = s.calls[g.begin].arguments[0];
-    std::memcpy(s.launches[g.begin].params[0], s.launches[g.begin].params[1], size_t(to.elements * to.dtype.bytes()));
+    const Argument &to = s.calls[g.begin].arguments[0], &from = s.calls[g.begin].arguments[1];
+    auto memory_of = [&](const Argument& a) -> Buffer& {
+      int k = s.input_of(a.id);
+      return k >= 0 ? *memory[size_t(k)] : *a.memory;
+    };
+    copy_between(memory_of(to), to.offset, memory_of(from), from.offset, to.elements * to.dtype.bytes());
   }
   sweep_if_grown();
   counters().kernels += s.calls.size(), counters().operations += s.operations, counters().bytes += s.bytes;

@@ -11,6 +11,15 @@
 namespace ingot {
 namespace {
 
+struct Addresses {  // of code on devices, for reports; a lock of its own, since a model asks while a device works
+  std::mutex mutex;
+  std::map<u64, const Kernel*> kernels;
+};
+Addresses& addresses() {
+  static Addresses* a = new Addresses;
+  return *a;
+}
+
 struct Kernels {
   std::mutex mutex;
   std::map<std::pair<int, u64>, std::unique_ptr<Kernel>> loaded;  // by device number and key
@@ -92,8 +101,12 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
     std::unique_ptr<Kernel>& slot = all.loaded[{number, j.key}];
     if (slot && ctx.CACHE) continue;  // another thread was faster
     auto kernel = std::make_unique<Kernel>();
-    kernel->code = d.load(j.program.code, j.program.name);
+    kernel->code = load(j.program, d);
     kernel->program = std::move(j.program);
+    {
+      std::lock_guard lock(addresses().mutex);
+      addresses().kernels[kernel->code->address] = kernel.get();
+    }
     if (slot) all.retired.push_back(std::move(slot));
     slot = std::move(kernel);
   }
@@ -103,6 +116,25 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
   for (size_t i = 0; i < list.size(); i++)
     if (list[i].sink) out[i] = all.loaded.find({number, keys[i]})->second.get();
   return out;
+}
+
+std::unique_ptr<Code> load(const Program& p, Device& d) {
+  Resources needs{int(p.params.size()), p.scalars, p.vectors, p.frame_bytes};
+  return d.load(p.code, p.name, &needs);
+}
+
+std::string kernel_at(u64 address) {
+  std::lock_guard lock(addresses().mutex);
+  auto it = addresses().kernels.upper_bound(address);
+  if (it == addresses().kernels.begin()) return "";
+  --it;
+  const Program& p = it->second->program;
+  u64 offset = address - it->first;
+  if (offset >= p.code.size()) return "";
+  std::string_view note;
+  for (auto& [at, text] : p.notes)
+    if (at <= offset) note = text;
+  return str(p.name, " + ", hex(offset), note.empty() ? "" : ": ", note);
 }
 
 Kernel& kernel_for(const ScheduledKernel& k, int number) { return *compile_all({&k, 1}, number)[0]; }

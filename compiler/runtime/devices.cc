@@ -3,6 +3,7 @@
 // by its number, which graphs carry in BUFFER nodes; the number says nothing outside this process.
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include "compiler/runtime/runtime.h"
 #include "userspace/cpu/cpu.h"
@@ -11,15 +12,23 @@ namespace ingot {
 namespace {
 
 constexpr Backend rows[] = {
-#define BACKEND(name, open, isa, description) {name, isa, description, open},
+#define BACKEND(name, open, isa, description) {name, isa, description, open, nullptr},
+#define CHIP(name, drive, isa, description) {name, isa, description, nullptr, drive},
+#define WAY(...)
 #include "compiler/runtime/backends.def"
-#undef BACKEND
 };
+constexpr Way way_rows[] = {
+#define BACKEND(...)
+#define CHIP(...)
+#define WAY(prefix, reach, description) {prefix, description, reach},
+#include "compiler/runtime/backends.def"
+    {}};
 
 struct Open {
   std::string name;
   std::unique_ptr<Device> device;
   const Backend* backend;
+  model::Chip* chip;
 };
 constexpr int most = 64;
 struct Registry {
@@ -32,15 +41,20 @@ Registry& registry() {
   return *r;
 }
 
-std::unique_ptr<Device> open_row(const Backend& row, const DeviceName& name) { return row.open(name.index, name.arch); }
+void close_all() {
+  Registry& r = registry();
+  for (int i = 0; i < r.count; i++) r.open[i].device->close();
+}
 
-int add(std::string name, std::unique_ptr<Device> device, const Backend& row) {
+int add(std::string name, std::unique_ptr<Device> device, const Backend& row, model::Chip* chip = nullptr) {
   Registry& r = registry();
   int number = r.count;
   if (number == most) throw Error("more than ", most, " devices are open; cannot open ", name);
   if (ctx.DEBUG >= 1)
     std::fprintf(stderr, "device %d: %s, %s\n", number, name.c_str(), device->info().description.c_str());
-  r.open[number] = {std::move(name), std::move(device), &row};
+  static const int registered = std::atexit(close_all);
+  (void)registered;
+  r.open[number] = {std::move(name), std::move(device), &row, chip};
   r.count = number + 1;
   if (ctx.DEBUG >= 3 && !r.open[number].device->info().isa.empty())
     std::fputs(print(machine_of(target_of(number))).c_str(), stderr);
@@ -50,6 +64,7 @@ int add(std::string name, std::unique_ptr<Device> device, const Backend& row) {
 }  // namespace
 
 std::span<const Backend> backends() { return rows; }
+std::span<const Way> ways() { return std::span(way_rows).first(std::size(way_rows) - 1); }
 
 int device_number(std::string_view text) {
   thread_local std::string last_text = "?";
@@ -62,10 +77,10 @@ int device_number(std::string_view text) {
   auto found = [&](int number) { return last_text = text, last = number; };
   if (text.empty()) {
     for (const Backend& row : rows) {
-      if (row.name == "REF") continue;
+      if (row.name == "REF" || !row.open) continue;
       for (int i = 0; i < r.count; i++)
         if (r.open[i].name == row.name) return found(i);
-      if (auto device = open_row(row, {})) return found(add(std::string(row.name), std::move(device), row));
+      if (auto device = row.open(0, "")) return found(add(std::string(row.name), std::move(device), row));
     }
     throw Error("no device on this machine; DEV=REF evaluates graphs without one");
   }
@@ -76,16 +91,29 @@ int device_number(std::string_view text) {
   if (!name.arch.empty()) canonical += ":" + name.arch;
   for (int i = 0; i < r.count; i++)
     if (r.open[i].name == canonical) return found(i);
-  std::vector<std::string_view> known;
-  for (const Backend& row : rows) known.push_back(row.name);
+  auto fail = [&](auto... why) { throw Error("DEV=", text, ": ", why...); };
+  std::vector<std::string> known, reached;
+  for (const Backend& row : rows) known.emplace_back(row.name);
   auto row = std::ranges::find(rows, name.name, &Backend::name);
-  if (row == std::end(rows) || !name.prefix.empty()) {
-    std::string near = name.prefix.empty() ? closest(name.name, known) : "";
-    throw Error("DEV=", text, ": no such device", near.empty() ? "" : ", did you mean ", near, "? There are ", known);
+  if (row == std::end(rows)) {
+    std::vector<std::string_view> words(known.begin(), known.end());
+    std::string near = closest(name.name, words);
+    fail("no such device", near.empty() ? "" : ", did you mean ", near, "? There are ", known);
   }
-  auto device = open_row(*row, name);
-  if (!device) throw Error("DEV=", text, ": not on this machine. ", row->name, " is ", row->description);
-  return found(add(canonical, std::move(device), *row));
+  for (const Way& way : ways()) reached.push_back(str(way.prefix, "+", row->name, ", ", way.description));
+  auto way = std::ranges::find(ways(), name.prefix, &Way::prefix);
+  bool found_way = way != ways().end();
+  if (row->open) {
+    if (!name.prefix.empty()) fail(row->name, " is a device of this system; nothing stands before its name");
+    auto device = row->open(name.index, name.arch);
+    if (!device) fail("not on this machine. ", row->name, " is ", row->description);
+    return found(add(canonical, std::move(device), *row));
+  }
+  if (!found_way)
+    fail("no ", row->name, " card is reached", name.prefix.empty() ? "" : " by that prefix", "; there are ", reached);
+  Reached chip = way->reach(name);
+  model::Chip* inside = chip.chip;
+  return found(add(canonical, row->drive(std::move(chip)), *row, inside));
 }
 
 namespace {
@@ -98,10 +126,11 @@ const Open& at(int number) {
 Device& device(int number) { return *at(number).device; }
 const std::string& device_name(int number) { return at(number).name; }
 bool is_reference(int number) { return at(number).backend->isa.empty(); }
+model::Chip* model_of(int number) { return at(number).chip; }
 
 Target target_of(int number) {
   const DeviceInfo& info = device(number).info();
-  Target t{info.isa, info.arch, info.features, thread_count()};
+  Target t{info.isa, info.arch, info.features, info.isa == "x86" ? thread_count() : info.threads};
 #ifdef CONFIG_ISA_X86
   if (t.isa == "x86") {
     t.features = isa::x86::host_features();

@@ -134,7 +134,7 @@ std::vector<U> realize_by_evaluation(std::span<const U> roots, int number, std::
       std::erase_if(written, [&](auto& w) { return w.first == base; });
       written.push_back({base, after});
     } else if (u->op != Op::BUFFER && (heavy || is_root.contains(u))) {
-      U to = new_buffer(u->dtype, u->shape(), number);
+      U to = new_buffer(u->dtype, u->shape(), u->op == Op::COPY ? int(u->arg(0)) : number);
       std::vector<U> sources;
       for (U s : u->src()) sources.push_back(substitute(s, cut));
       list.push_back({with_sources(u, sources), to, {}});
@@ -257,16 +257,46 @@ void read_back(U u, void* to) {
   memory->device.copy_out(to, *memory, 0, bytes_of(u->dtype, u->shape()));
 }
 
-std::vector<U> realize(std::span<const U> asked) {
-  std::vector<U> roots;
-  UMap<bool> seen;
-  for (U u : asked)
-    if (u->op != Op::BUFFER && !seen.contains(u)) seen[u] = true, roots.push_back(u);
-  if (roots.empty()) return {asked.begin(), asked.end()};
+namespace {
+// Where a root is computed: a COPY where its source is. -1: anywhere.
+int place_of(U root) { return device_of(root->op == Op::COPY ? root->src(0) : root); }
 
-  std::vector<U> assigns = add_hazards(roots);
+// Each device computes what is its own: what a COPY takes to another one is realised first, and so are roots of other
+// devices than the first's. Returns what is left, and where.
+std::vector<U> roots_of_one_device(std::span<const Pin> asked, int& number) {
+  for (;;) {
+    std::vector<U> roots, before;
+    UMap<bool> seen;
+    number = -1;
+    for (const Pin& p : asked)
+      if ((*p)->op != Op::BUFFER && !seen.contains(*p)) seen[*p] = true, roots.push_back(*p);
+    for (size_t i = 0; i < roots.size() && number < 0; i++) number = place_of(roots[i]);
+    for (U u : toposort(roots))
+      if (u->op == Op::COPY && !seen.contains(u) && before.empty()) before = {u};
+    if (before.empty())
+      for (U u : roots)
+        if (int n = place_of(u); n >= 0 && n != number) before.push_back(u);
+    if (before.empty()) return roots;
+    realize(before);
+  }
+}
+}  // namespace
+
+std::vector<U> realize(std::span<const U> given) {
+  std::vector<Pin> asked;
+  for (U u : given) asked.emplace_back(u);
   int number = -1;
-  for (size_t i = 0; i < roots.size() && number < 0; i++) number = device_of(roots[i]);
+  std::vector<U> roots, assigns, elsewhere;
+  do {
+    roots = roots_of_one_device(asked, number);
+    if (roots.empty()) return {given.begin(), given.end()};
+    size_t own = roots.size();
+    assigns = add_hazards(roots);
+    elsewhere.clear();  // what another device still needs of an old value
+    for (size_t i = own; i < roots.size(); i++)
+      if (int n = place_of(roots[i]); n >= 0 && n != number) elsewhere.push_back(roots[i]);
+    if (!elsewhere.empty()) realize(elsewhere);
+  } while (!elsewhere.empty());
   if (number < 0) number = device_number("");
 
   recording::executing(roots, assigns);
@@ -278,7 +308,8 @@ std::vector<U> realize(std::span<const U> asked) {
     recording::add(std::move(list), number);
   } else {
     i64 start = now_ns();
-    Schedule s = schedule(roots, [&](U u) { return new_buffer(u->dtype, u->shape(), number); });
+    Schedule s = schedule(
+        roots, [&](U u) { return new_buffer(u->dtype, u->shape(), u->op == Op::COPY ? int(u->arg(0)) : number); });
     plan_memory(s);
     i64 time = now_ns() - start;
     counters().schedule_ns += u64(time);
@@ -297,7 +328,7 @@ std::vector<U> realize(std::span<const U> asked) {
     became[roots[i]] = same ? buffer : make(Op::RESHAPE, buffer->dtype, std::span(&buffer, 1), roots[i]->shape());
   }
   std::vector<Pin> results;
-  for (U u : asked) results.emplace_back(u->op == Op::BUFFER ? u : *buffers.find(u));
+  for (const Pin& u : asked) results.emplace_back((*u)->op == Op::BUFFER ? *u : *buffers.find(*u));
   substitute_pins(became);
 
   sweep_if_grown();
@@ -320,7 +351,11 @@ void sweep_now() {
 }
 
 void run_evaluations(std::span<const Evaluation> list, const std::function<BufferRef(U)>& memory_of) {
-  auto memory = [&](U u) { return Memory{memory_of(u)->host, u->elements()}; };
+  auto memory = [&](U u) {
+    BufferRef m = memory_of(u);
+    check(m->host || !m->bytes, "a BUFFER on ", m->device.info().name, " is evaluated on the host");
+    return Memory{m->host, u->elements()};
+  };
   for (const Evaluation& e : list) {
     std::vector<u8> bytes = evaluate(e.value, memory);
     BufferRef to = memory_of(e.to);
@@ -357,6 +392,15 @@ i64 pieces_of(const Program& p) {
   return std::min(p.extent, p.estimate_ns >= fine_grain_ns ? threads * 4 : threads);
 }
 
+Launch launch_of(const Kernel& k, void* const* params) {
+  const Program& p = k.program;
+  Launch l{.code = k.code.get(), .params = params, .extent = p.extent, .pieces = pieces_of(p)};
+  l.local_bytes = p.local_bytes;
+  l.groups[0] = u32(p.extent), l.threads[0] = u32(p.threads);
+  check(p.threads == 1 || p.extent == i64(l.groups[0]), p.name, ": ", p.extent, " work-groups");
+  return l;
+}
+
 void run_calls(std::span<const Call> calls, int number) {
   Device& d = device(number);
   std::vector<void*> params;
@@ -365,16 +409,12 @@ void run_calls(std::span<const Call> calls, int number) {
   for (const Call& c : calls) total += c.arguments.size();
   params.reserve(total);  // launches point into it
   for (const Call& c : calls) {
-    Launch l;
-    l.params = params.data() + params.size();
+    launches.push_back(c.kernel ? launch_of(*c.kernel, params.data() + params.size()) : Launch());
     for (const Argument& a : c.arguments) params.push_back(a.address());
     if (c.kernel) {
-      l.code = c.kernel->code.get(), l.extent = c.kernel->program.extent, l.pieces = pieces_of(c.kernel->program);
-      l.local_bytes = c.kernel->program.local_bytes;
       c.kernel->launches++;
       counters().operations += u64(c.kernel->program.operations), counters().bytes += u64(c.kernel->program.bytes);
     }
-    launches.push_back(l);
   }
   counters().kernels += calls.size();
   i64 run_start = now_ns();
@@ -392,9 +432,10 @@ void run_calls(std::span<const Call> calls, int number) {
     i64 start = now_ns();
     if (c.kernel) {
       d.run(std::span(launches).subspan(i, 1));
+      d.wait();
     } else {
       const Argument &to = c.arguments[0], &from = c.arguments[1];
-      to.memory->device.copy_in(*to.memory, to.offset, from.address(), to.elements * to.dtype.bytes());
+      copy_between(*to.memory, to.offset, *from.memory, from.offset, to.elements * to.dtype.bytes());
     }
     i64 time = now_ns() - start;
     if (ctx.DEBUG >= 2) counters().time_ns += u64(time), report_launch(c, number, time);

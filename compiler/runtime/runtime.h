@@ -5,16 +5,42 @@
 #include "compiler/codegen/codegen.h"
 #include "compiler/schedule/schedule.h"
 #include "userspace/device/device.h"
+#include "userspace/hw/bus.h"
 
 namespace ingot {
+namespace model {
+class Chip;
+}
+
+// ---- chips.cc: drivers and what they drive -------------------------------------------------------------------------
+struct Reached {
+  std::unique_ptr<hw::Bus> bus;
+  bool is_model = false;        // its firmware has the right headers and no code
+  model::Chip* chip = nullptr;  // the model itself, if it is in this process
+};
+// A chip of software for as long as the process lives, as MODEL_STRICT and MODEL_CHECK say when it is made.
+model::Chip& make_model(const DeviceName& name);
+Reached reach_model(const DeviceName& name);
+std::unique_ptr<Device> drive_amd(Reached chip);
 
 // ---- devices.cc: the registry, from backends.def -------------------------------------------------------------------
+struct Backend {
+  std::string_view name, isa, description;
+  std::unique_ptr<Device> (*open)(int index, std::string_view arch);  // nullptr: not on this machine
+  std::unique_ptr<Device> (*drive)(Reached chip);                     // of a CHIP, which has no open
+};
+struct Way {
+  std::string_view prefix, description;
+  Reached (*reach)(const DeviceName& name);
+};
 std::span<const Backend> backends();
+std::span<const Way> ways();
 int device_number(std::string_view name);  // "" is ctx.DEV or the best present; opens it on first use; Error if absent
 Device& device(int number);
 const std::string& device_name(int number);
 Target target_of(int device_number);
-bool is_reference(int device_number);  // DEV=REF: graphs are evaluated by eval.cc on host memory
+bool is_reference(int device_number);      // DEV=REF: graphs are evaluated by eval.cc on host memory
+model::Chip* model_of(int device_number);  // under the driver, in this process; nullptr: none
 
 // ---- realize.cc ----------------------------------------------------------------------------------------------------
 U new_buffer(DType dtype, std::span<const i64> shape, int device);  // uninitialised memory
@@ -37,6 +63,8 @@ struct Kernel {  // compiled and loaded
   std::unique_ptr<Code> code;
   u64 launches = 0;
 };
+std::unique_ptr<Code> load(const Program&, Device&);
+std::string kernel_at(u64 address);  // "r_64_32 + 0x1c: ADD …", of a device's instruction; "": no kernel of ours
 Kernel& kernel_for(const ScheduledKernel&, int device);  // from the cache, else compiled
 std::vector<Kernel*> compile_all(std::span<const ScheduledKernel>,
                                  int device);                 // in parallel, into the cache; copies: nullptr
@@ -57,7 +85,7 @@ struct Argument {
   i64 elements = 0;
   bool written = false, read = false;
   i64 id = -1;  // of the BUFFER node; -1: internal
-  void* address() const { return static_cast<char*>(memory->host) + offset; }
+  void* address() const { return reinterpret_cast<void*>(memory->address + u64(offset)); }  // for the device
 };
 struct Call {
   Kernel* kernel = nullptr;  // nullptr: a copy of arguments[1] to arguments[0]
@@ -71,6 +99,7 @@ struct Evaluation {  // DEV=REF: one graph evaluated into a BUFFER, or into a re
 void run_calls(std::span<const Call> calls, int device);  // prints and saves where DEBUG and SAVE_KERNELS ask for it
 void run_evaluations(std::span<const Evaluation>, const std::function<BufferRef(U)>& memory_of);
 i64 pieces_of(const Program&);
+Launch launch_of(const Kernel&, void* const* params);
 
 // ---- capture.cc: a step recorded once, replayed as a launch list ---------------------------------------------------
 // record() runs a step and keeps every launch it makes. Inputs

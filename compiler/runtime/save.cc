@@ -8,14 +8,16 @@
 //                    "code": {"file", "bytes"},
 //                    "geometry": {"extent", "pieces",       the kernel's outermost range, and how many pieces ran at a
 //                    time
-//                                 "local_bytes"},           scratch memory of each piece; absent: none
+//                                 "local_bytes",            scratch memory of each piece; absent: none
+//                                 "threads", "scalars", "vectors", "frame_bytes"},   GPUs: work-items of each piece,
+//                                 registers of a wave, private memory of a work-item
 //                    "arguments": {"layout": "pointers",    the block is an array of 64-bit addresses, one per
 //                    slot
 //                                  "bytes": 8 * slots,
 //                                  "slots": [{"dtype", "elements", "bytes", "read", "written",
 //                                             "same_as": an earlier slot with the same address, or -1,
 //                                             "before", "after": files with the buffer's contents}]}}
-//   NNNNNN.code     machine code: void f(void* const* params, i64 begin, i64 end, void* local), System V
+//   NNNNNN.code     machine code, called as codegen.h says for its ISA
 //   NNNNNN.S.before, NNNNNN.S.after    slot S's buffer, raw
 //
 // Running a saved kernel runs its machine code: do it only with files from somebody you trust. The files themselves are
@@ -45,7 +47,7 @@ struct Slot {
 };
 struct Saved {
   std::string name, isa, arch, code;
-  i64 extent = 1, pieces = 1, local_bytes = 0;
+  i64 extent = 1, pieces = 1, local_bytes = 0, threads = 1, scalars = 0, vectors = 0, frame_bytes = 0;
   std::vector<Slot> slots;
 };
 
@@ -88,7 +90,15 @@ Saved read_saved(const std::string& folder, const std::string& file) {
   const json& geometry = member(j, "geometry");
   s.extent = number_of(geometry, "extent", 0, i64(1) << 40);
   s.pieces = number_of(geometry, "pieces", 1, std::max<i64>(1, s.extent));
-  if (geometry.contains("local_bytes")) s.local_bytes = number_of(geometry, "local_bytes", 0, most_local_bytes);
+  constexpr i64 most_threads = 1024, most_registers = 1024, most_frame = 1 << 20;
+  auto optional = [&](const char* key, i64& value, i64 low, i64 high) {
+    if (geometry.contains(key)) value = number_of(geometry, key, low, high);
+  };
+  optional("local_bytes", s.local_bytes, 0, most_local_bytes);
+  optional("threads", s.threads, 1, most_threads);
+  optional("scalars", s.scalars, 0, most_registers);
+  optional("vectors", s.vectors, 0, most_registers);
+  optional("frame_bytes", s.frame_bytes, 0, most_frame);
   const json& arguments = member(j, "arguments");
   if (text_of(arguments, "layout") != "pointers") throw Error("\"layout\" is not pointers");
   const json& slots = member(arguments, "slots");
@@ -109,15 +119,17 @@ Saved read_saved(const std::string& folder, const std::string& file) {
 
 // Runs it and returns the problem, "" if there is none.
 std::string run_saved(const Saved& s, Device& d) {
-  std::unique_ptr<Code> code = d.load({reinterpret_cast<const u8*>(s.code.data()), s.code.size()}, s.name);
+  Resources needs{int(s.slots.size()), int(s.scalars), int(s.vectors), s.frame_bytes};
+  std::unique_ptr<Code> code = d.load({reinterpret_cast<const u8*>(s.code.data()), s.code.size()}, s.name, &needs);
   std::vector<BufferRef> buffers;
   std::vector<void*> params;
   for (const Slot& slot : s.slots) {
     buffers.push_back(slot.same_as >= 0 ? buffers[size_t(slot.same_as)] : d.alloc(slot.bytes));
     if (slot.same_as < 0) d.copy_in(*buffers.back(), 0, slot.before.data(), slot.bytes);
-    params.push_back(buffers.back()->host);
+    params.push_back(reinterpret_cast<void*>(buffers.back()->address));
   }
   Launch l{code.get(), params.data(), s.extent, s.pieces, s.local_bytes};
+  l.groups[0] = u32(s.extent), l.threads[0] = u32(s.threads);
   d.run({&l, 1});
   d.wait();
   for (size_t i = 0; i < s.slots.size(); i++) {
@@ -223,7 +235,14 @@ void save_launch(const std::string& folder, const Call& c, int number, std::span
             {"isa", p.isa},
             {"arch", p.arch},
             {"code", {{"file", stem + ".code"}, {"bytes", p.code.size()}}},
-            {"geometry", {{"extent", p.extent}, {"pieces", pieces_of(p)}, {"local_bytes", p.local_bytes}}},
+            {"geometry",
+             {{"extent", p.extent},
+              {"pieces", pieces_of(p)},
+              {"local_bytes", p.local_bytes},
+              {"threads", p.threads},
+              {"scalars", p.scalars},
+              {"vectors", p.vectors},
+              {"frame_bytes", p.frame_bytes}}},
             {"arguments", {{"layout", "pointers"}, {"bytes", 8 * c.arguments.size()}, {"slots", slots}}}};
   write_file(str(folder, "/", stem, ".json"), j.dump(1, ' ', false, json::error_handler_t::replace) + "\n");
 }
@@ -249,10 +268,10 @@ std::vector<Rerun> rerun(const std::string& folder, int number) {
       if (s.isa != target.isa)
         r.problem =
             str("it is ", s.isa, " code; ", device_name(number), " runs ", target.isa.empty() ? "none" : target.isa);
-      else if (s.arch == "avx512" && target.arch != "avx512")
-        r.problem = str("it is for avx512; ", device_name(number), " is ", target.arch);
+      else if (s.arch != target.arch && (s.arch == "avx512" || s.isa != "x86"))
+        r.problem = str("it is for ", s.arch, "; ", device_name(number), " is ", target.arch);
       else
-        r.problem = run_in_child(s, d);
+        r.problem = s.isa == "x86" ? run_in_child(s, d) : run_saved(s, d);  // a driver's time-out ends what hangs
     } catch (const Error& e) {
       r.problem = e.what();
     }

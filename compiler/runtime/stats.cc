@@ -96,10 +96,10 @@ void report_launch(const Call& c, int number, i64 time_ns) {
   i64 extent = 1, pieces = 1;
   if (c.kernel) {
     const Program& p = c.kernel->program;
-    const Roof& r = roof(number);
+    bool gpu = p.threads > 1;
     flops = double(p.operations), bytes = double(p.bytes);
-    share = std::max(flops / r.flops_per_ns, bytes / r.bytes_per_ns) / ns * 100;
-    extent = p.extent, pieces = pieces_of(p);
+    if (!gpu) share = std::max(flops / roof(number).flops_per_ns, bytes / roof(number).bytes_per_ns) / ns * 100;
+    extent = p.extent, pieces = gpu ? p.threads : pieces_of(p);
   } else {
     bytes = 2.0 * double(c.arguments[0].elements * c.arguments[0].dtype.bytes());
   }

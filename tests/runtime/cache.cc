@@ -16,6 +16,7 @@ Program sample(int i) {
   p.name = str("kernel_", i), p.source = "a.cc:1", p.isa = "x86", p.arch = "avx2", p.moves = "SPLIT(r0, 8, vector)";
   p.code.assign(size_t(50 + i), u8(i));
   p.params = {{F32, 100 + i, true, false}, {I64, 7, false, true}};
+  p.code_bytes = 40, p.threads = 64, p.scalars = 20, p.vectors = 30, p.frame_bytes = 16;
   p.extent = 12, p.local_bytes = 64, p.operations = 34, p.bytes = 56, p.estimate_ns = 78, p.accesses = 9,
   p.accesses_proven = 8;
   p.notes = {{0, "loop r0"}, {20, "store"}};

@@ -150,7 +150,7 @@ TEST_F(Realize, errors_name_the_cause) {
   EXPECT_THAT(error_of([] { device_number("cpu"); }), HasSubstr("capitals"));
   EXPECT_THAT(error_of([] { device_number("CPU:0:avx3"); }), HasSubstr("There are avx2 and avx512"));
   EXPECT_THAT(error_of([] { device_number("CPU:7"); }), HasSubstr("not on this machine"));
-  EXPECT_THAT(error_of([] { device_number("MODEL+CPU"); }), HasSubstr("no such device"));
+  EXPECT_THAT(error_of([] { device_number("MODEL+CPU"); }), HasSubstr("nothing stands before"));
   EXPECT_THAT(error_of([] { device_number("CPU:x"); }), HasSubstr("not a number"));
 }
 

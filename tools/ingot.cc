@@ -120,8 +120,6 @@ int main(int argc, char** argv) {
   } catch (const UsageError& e) {
     fprintf(stderr, "%s\n", e.what());
     return 2;
-  } catch (const DeviceError& e) {
-    fprintf(stderr, "ingot: %s\n%s\n", e.what(), e.state.c_str());
   } catch (const std::exception& e) {
     fprintf(stderr, "ingot: %s\n", e.what());
   }

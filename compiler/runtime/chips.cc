@@ -34,6 +34,7 @@ model::Chip& make_model(const DeviceName& name) {
 }
 
 Reached reach_model(const DeviceName& name) {
+  if (!ctx.MODEL_SOCKET.empty()) return {model::connect(ctx.MODEL_SOCKET), true, nullptr};
   model::Chip& chip = make_model(name);
   return {std::make_unique<model::ModelBus>(chip, str("model ", name.index)), true, &chip};
 }

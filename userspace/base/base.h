@@ -140,7 +140,17 @@ void write_file(const std::string& path, std::string_view contents);  // to a te
 bool file_exists(const std::string& path);
 void make_folders(const std::string& path);  // mkdir -p
 std::string cache_folder();                  // $XDG_CACHE_HOME/ingot or ~/.cache/ingot, made
-class MappedFile {                           // read-only mapping
+class FileLock {  // this process alone has what the file stands for, until ~FileLock or its end
+ public:
+  explicit FileLock(const std::string& path);  // Error names the process that has it
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
+
+ private:
+  int file_;
+};
+class MappedFile {  // read-only mapping
  public:
   explicit MappedFile(const std::string& path);
   ~MappedFile();

@@ -2,6 +2,7 @@
 // Files. A file that others may read appears whole or not at all: it is written beside its name, flushed to the disk,
 // then renamed.
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -70,6 +71,22 @@ void make_folders(const std::string& path) {
       throw OsError("cannot make the folder " + part, errno);
   }
 }
+
+FileLock::FileLock(const std::string& path) : file_(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600)) {
+  Descriptor file(file_);
+  if (file.fd < 0) throw OsError("cannot open " + path, errno);
+  char owner[24] = {};
+  if (::flock(file.fd, LOCK_EX | LOCK_NB)) {
+    if (errno != EWOULDBLOCK) throw OsError("cannot lock " + path, errno);
+    ssize_t n = ::pread(file.fd, owner, sizeof owner - 1, 0);
+    throw Error(path, " is held by process ", n > 0 ? owner : "?");
+  }
+  std::string self = str(::getpid());
+  if (::ftruncate(file.fd, 0) || ::pwrite(file.fd, self.data(), self.size(), 0) < 0)
+    throw OsError("cannot write " + path, errno);
+  file.fd = -1;
+}
+FileLock::~FileLock() { ::close(file_); }
 
 MappedFile::MappedFile(const std::string& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));

@@ -5,7 +5,9 @@
 // the probing of BAR sizes as PCI says. Memory that a driver allocates for DMA gets bus addresses page by page,
 // scattered on purpose, so that a driver which takes them for contiguous fails. While the command register does not
 // enable memory, the windows read as all ones; while it does not enable bus mastering, DMA goes nowhere.
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <unistd.h>
 #include "userspace/model/model.h"
 
 namespace ingot::model {
@@ -111,10 +113,12 @@ void Chip::accessed() {
 ModelBus::~ModelBus() {
   std::lock_guard lock(chip_.mutex);
   chip_.mapping_epoch++;
-  for (auto& [handle, m] : memory_) {
-    for (u64 bus : m.bus) chip_.dma_pages_.erase(bus / page_bytes);
-    ::munmap(m.host, size_t(m.bytes));
-  }
+  for (auto& [handle, m] : memory_) unmap(m);
+}
+void ModelBus::unmap(Memory& m) {
+  for (u64 bus : m.bus) chip_.dma_pages_.erase(bus / page_bytes);
+  ::munmap(m.host, size_t(m.bytes));
+  if (m.file >= 0) ::close(m.file);
 }
 u32 ModelBus::config_read(u32 offset, int bytes) {
   std::lock_guard lock(chip_.mutex);
@@ -192,10 +196,19 @@ void ModelBus::copy_to(int bar, u64 offset, const void* from, i64 bytes) {
 hw::DmaMemory ModelBus::dma_alloc(i64 bytes, bool contiguous) {
   if (bytes <= 0) throw Error(name_, ": ", bytes, " bytes for DMA");
   bytes = (bytes + page_bytes - 1) / page_bytes * page_bytes;
-  void* host = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (host == MAP_FAILED) throw OsError(str(name_, ": ", bytes, " bytes for DMA"), errno);
+  // Sealed, so that it stays as long as it is mapped whatever the other process does.
+  int file = shared_ ? ::memfd_create("ingot dma", MFD_CLOEXEC | MFD_ALLOW_SEALING) : -1;
+  bool made = !shared_ || (file >= 0 && !::ftruncate(file, bytes) &&
+                           !::fcntl(file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
+  int flags = shared_ ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS;
+  void* host = made ? ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, flags, file, 0) : MAP_FAILED;
+  if (host == MAP_FAILED) {
+    int number = errno;
+    if (file >= 0) ::close(file);
+    throw OsError(str(name_, ": ", bytes, " bytes for DMA"), number);
+  }
   std::lock_guard lock(chip_.mutex);
-  Memory m{static_cast<u8*>(host), bytes, {}};
+  Memory m{static_cast<u8*>(host), bytes, {}, file};
   u64 pages = u64(bytes / page_bytes), first = chip_.next_bus_page_ + (1 << 20);
   chip_.next_bus_page_ += 2 * pages + 1;
   for (u64 i = 0; i < pages; i++) {
@@ -212,9 +225,8 @@ void ModelBus::dma_free(hw::DmaMemory& memory) {
   std::lock_guard lock(chip_.mutex);
   auto m = memory_.find(memory.handle);
   check(m != memory_.end(), name_, ": DMA memory freed twice");
-  for (u64 bus : m->second.bus) chip_.dma_pages_.erase(bus / page_bytes);
   chip_.mapping_epoch++;
-  ::munmap(m->second.host, size_t(m->second.bytes));
+  unmap(m->second);
   memory_.erase(m);
   memory = {};
 }

@@ -81,7 +81,9 @@ class Chip {
 // One user of a chip, as a process is: its memory goes when it goes, and what the chip then still writes is dropped.
 class ModelBus final : public hw::Bus {
  public:
-  explicit ModelBus(Chip& chip, std::string name = "model 0") : chip_(chip), name_(std::move(name)) {}
+  // shared: memory for DMA is a file each, for another process.
+  explicit ModelBus(Chip& chip, std::string name = "model 0", bool shared = false)
+      : chip_(chip), name_(std::move(name)), shared_(shared) {}
   ~ModelBus() override;
   std::string name() const override { return name_; }
   u32 config_read(u32 offset, int bytes) override;
@@ -99,19 +101,67 @@ class ModelBus final : public hw::Bus {
   i64 now_ns() override;
   void wait_ns(i64 ns) override;
   bool reset(hw::Reset kind) override;
+  int dma_file(u64 handle) const { return memory_.at(handle).file; }
 
  private:
   bool reachable(int bar, u64 offset, i64 bytes);  // Error when outside; false while the chip does not answer
   Chip& chip_;
   std::string name_;
+  bool shared_;
   struct Memory {
     u8* host;
     i64 bytes;
     std::vector<u64> bus;
+    int file;
   };
+  void unmap(Memory& memory);
   std::map<u64, Memory> memory_;
   u64 next_handle_ = 1;
 };
+
+// ---- socket.cc: a chip of another process -------------------------------------------------------------------------
+// What passes between a Bus here and `ingot chip --serve`, over a socket of the kind SOCK_SEQPACKET. The server begins
+// with a Reply: the version, or why not. Then the user sends Requests, with `bytes` of data for COPY_TO, and gets a Reply
+// to each, with data (COPY_FROM, BAR, DMA_PAGES: bus addresses), a Dma and the memory's file (DMA_ALLOC), or with why
+// it is refused.
+namespace wire {
+enum Op : u32 {
+  CONFIG_READ,
+  CONFIG_WRITE,
+  BAR,
+  READ32,
+  WRITE32,
+  WRITE64,
+  COPY_FROM,
+  COPY_TO,
+  DMA_ALLOC,
+  DMA_PAGES,
+  DMA_FREE,
+  INTERRUPT,
+  WAIT,
+  RESET
+};
+struct Request {
+  u32 op = 0;
+  i32 bar = 0;
+  u64 offset = 0, value = 0;
+  i64 bytes = 0;
+};
+struct Reply {
+  u64 refused = 0, value = 0;
+  i64 now_ns = 0;
+};
+struct Dma {
+  u64 handle = 0;
+  i64 bytes = 0, page_bytes = 0;
+};
+inline constexpr u64 version = 1;
+inline constexpr i64 most_data = 32 << 10;  // of one message
+bool send(int socket, const void* head, i64 head_bytes, std::span<const u8> data, int file);
+// 1: a message; 0: the other side is gone; -1: an error, or not a message. file: receives one that came along.
+i64 receive(int socket, void* head, i64 head_bytes, std::vector<u8>& data, int* file);
+}  // namespace wire
+std::unique_ptr<hw::Bus> connect(const std::string& path);  // OsError: nobody is there; Error: it is in use
 
 // ---- amd_model.cc --------------------------------------------------------------------------------------------------
 struct AmdOptions {

@@ -91,6 +91,7 @@ struct Machine {
   int issue_width;            // instructions a cycle
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
+  bool simt() const { return !lane_bits; }  // lanes are work-items
   const Level& level(std::string_view name) const;
   const Level& outer() const;  // what pieces of a kernel run on: the THREAD level
   int workers() const { return outer().fanout; }
@@ -109,7 +110,8 @@ std::string print(const Machine&);
 // memory holds what is staged, u is expanded, v are vector lanes.
 struct Split {
   i64 block = 1, unroll = 1, lanes = 1;
-  bool thread = false;  // outer is the THREAD range
+  bool thread = false;  // outer is the THREAD range (a GPU may have several)
+  bool side_by_side = false;  // the unrolled copies are neighbours: ((outer * block + b) * lanes + v) * unroll + u
 };
 // STAGE: what a LOAD reads while the outer parts of its ranges stand still is packed into a level's memory first, as a
 // row-major array over `layout`; where the loads fail their condition it holds zeros. A panel packed for a core's cache
@@ -147,6 +149,10 @@ U identity_of(Op op, DType dtype);  // of ADD, MUL, MAX, MIN
 // dtype.lanes lanes from arg on.
 U expand(U sink, const Target& target);
 
+// ---- simt.cc: the kernel as one work-item of a GPU sees it, after expand() ------------------------------------------
+U work_item(U sink, Program& program);  // sets extent and threads
+UMap<bool> scalar_values(U sink);       // of each node: is it the same for a wave, and computed by its scalar unit?
+
 // ---- linear.cc: where in the loop nest each node is computed, and in which order -----------------------------------
 struct Line {
   enum Kind : u8 { NODE, LOOP, END, INIT, UPDATE } kind;  // INIT, UPDATE: of the accumulator of a REDUCE (u)
@@ -160,8 +166,10 @@ Linear linearise(U sink);
 
 // ---- isel_x86.cc: instructions with virtual registers --------------------------------------------------------------
 struct CodeLine {
-  enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END } kind = INST;
-  isa::Instruction inst;  // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`
+  // MOVE: a copy between registers, dropped when both become one; JUMP: its target is `label`; FENCE: an instruction
+  // that no other moves across.
+  enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END, FENCE } kind = INST;
+  isa::Instruction inst;
   int label = -1;
   U u = nullptr;  // what it computes, for annotations
 };
@@ -176,18 +184,33 @@ struct VirtualRegister {
 struct MachineCode {
   std::vector<CodeLine> lines;
   std::vector<CodeLine> constants;         // definitions of values without sources
-  std::vector<VirtualRegister> registers;  // of number isa::first_virtual + position
+  std::vector<VirtualRegister> registers;  // of number isa::first_virtual + position; see part_of()
   std::vector<u8> pool;                    // literals; operands with RegClass::POINTER address it by offset
   i64 frame_bytes = 0;                     // scratch and spill slots at the stack pointer
+  i64 scalar_frame_bytes = 0;              // spill slots of scalars, where SpillCode keeps them elsewhere
   i64 local_bytes = 0;                     // of the LOCALs
   int prologue = 0;                        // lines that take the arguments; constants follow them
 };
 MachineCode select_x86(const Linear&, const Target&);
 
+// ---- isel_rdna.cc: the same for RDNA, its registers and its bytes ----------------------------------------------------
+struct RegisterFile;
+struct SpillCode;
+MachineCode select_rdna(const Linear&, const Target&);
+RegisterFile register_file_rdna(const Target&);
+extern const SpillCode spill_code_rdna;
+void emit_rdna(const MachineCode& code, Program& program);
+
 // ---- order.cc: between labels, by latency, shared by all ISAs ------------------------------------------------------
 inline bool is_virtual(u32 r) { return r >= isa::first_virtual && r != isa::no_register; }
+// A value that takes several registers is named as a whole by its number, from its second register on with the
+// position in the upper bits.
+constexpr int part_shift = 24;
+inline u32 part_of(u32 r) { return is_virtual(r) ? r >> part_shift : 0; }
+inline u32 whole_of(u32 r) { return is_virtual(r) ? r & ((u32(1) << part_shift) - 1) : r; }
+inline u32 position_of(u32 r) { return whole_of(r) - isa::first_virtual; }  // in MachineCode::registers
 
-// Calls f(register field, class, bits, read, written) for every register that a line touches.
+// Calls f(register field, class, read, written) for every register that a line touches.
 template <class F>
 void each_register(CodeLine& line, F f) {
   if (!line.inst.row) return;
@@ -214,13 +237,13 @@ void each_register(CodeLine& line, F f) {
   }
   if (line.inst.predicate != isa::no_register) f(line.inst.predicate, isa::RegClass::PREDICATE, true, false);
 }
-struct RegisterFile;
 void order_by_latency(MachineCode&, const RegisterFile&, int width);  // width: instructions issued in a cycle
 
 // ---- regalloc.cc: linear scan, shared by all ISAs ------------------------------------------------------------------
 struct SpillCode {  // how an ISA moves a register to and from the frame
-  void (*load)(const isa::Operand& to, i64 frame_offset, const Target&, CodeLine& out);
-  void (*store)(const isa::Operand& from, i64 frame_offset, const Target&, CodeLine& out);
+  void (*load)(const isa::Operand& to, i64 frame_offset, const Target&, std::vector<CodeLine>& out);
+  void (*store)(const isa::Operand& from, i64 frame_offset, const Target&, std::vector<CodeLine>& out);
+  bool scalars_apart = false;  // scalars have slots of their own, in MachineCode::scalar_frame_bytes
 };
 struct RegisterFile {  // registers to allocate, in order of preference
   std::vector<u32> scalar, vector, predicate;

@@ -141,6 +141,52 @@ i64 operations(U sink) {  // of the whole kernel
   return total;
 }
 
+void naive_waits(MachineCode& code, const Target&) {  // TEMPORARY
+  std::vector<CodeLine> out;
+  auto text = [&](const char* t) {
+    CodeLine l; std::string e;
+    check(isa::find_isa("rdna")->parse(t, l.inst, e), e);
+    out.push_back(l);
+  };
+  for (CodeLine& l : code.lines) {
+    out.push_back(l);
+    if (!l.inst.row) continue;
+    std::string_view n = isa::name_of(*l.inst.row);
+    if (n.starts_with("global_load") || n.starts_with("ds_") || n.starts_with("s_load") || n.starts_with("scratch_l")) text("s_waitcnt vmcnt(0) lgkmcnt(0)");
+    if (n.starts_with("v_rcp") || n.starts_with("v_sqrt") || n.starts_with("v_rsq")) text("s_waitcnt_depctr 0x0");
+    if (n.starts_with("global_store") || n.starts_with("scratch_s")) text("s_waitcnt_vscnt null, 0x0");
+  }
+  code.lines = out;
+}
+// From placed nodes to bytes.
+void assemble(const Linear& linear, const Target& target, const Machine& machine, Program& program) {
+  struct BackEnd {
+    std::string_view isa;
+    MachineCode (*select)(const Linear&, const Target&);
+    RegisterFile (*register_file)(const Target&);
+    const SpillCode* spill_code;
+    void (*finish)(MachineCode&, const Target&);
+    void (*emit)(const MachineCode&, Program&);
+  };
+  static const BackEnd back_ends[] = {
+#ifdef CONFIG_ISA_X86
+      {"x86", select_x86, register_file_x86, &spill_code_x86, [](MachineCode&, const Target&) {}, emit_x86},
+#endif
+#ifdef CONFIG_ISA_RDNA
+      {"rdna", select_rdna, register_file_rdna, &spill_code_rdna, naive_waits, emit_rdna},
+#endif
+  };
+  auto b = std::ranges::find(back_ends, target.isa, &BackEnd::isa);
+  if (b == std::end(back_ends)) throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86, ISA_RDNA)");
+  const RegisterFile registers = b->register_file(target);
+  MachineCode code = b->select(linear, target);
+  order_by_latency(code, registers, machine.issue_width);
+  allocate_registers(code, registers, *b->spill_code, target);
+  b->finish(code, target);
+  program.local_bytes = code.local_bytes;
+  b->emit(code, program);
+}
+
 }  // namespace
 
 Program compile(U sink, std::span<const Param> params, std::string name, const Target& target, const Plan* given) {
@@ -172,20 +218,12 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
     if (u->op == Op::RANGE && u->range_kind() == RangeKind::THREAD) program.extent = u->src(0)->arg(0);
   sink = simplify(sink);
   sink = simplify(expand(sink, target));
-  sink = separate_reductions(rewrite(decompose(sink, target), lanes));
-  sink = spec(sink, Stage::EXPANDED, "expand");
-  Linear linear = linearise(sink);
-#ifdef CONFIG_ISA_X86
-  MachineCode code = select_x86(linear, target);
-  order_by_latency(code, register_file_x86(target), machine_of(target).issue_width);
-  allocate_registers(code, register_file_x86(target), spill_code_x86, target);
-  program.local_bytes = code.local_bytes;
-  emit_x86(code, program);
-#else
-  throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86)");
-#endif
+  const Machine machine = machine_of(target);
+  if (machine.simt()) sink = work_item(separate_reductions(sink), program);
+  sink = rewrite(decompose(sink, target), lanes);
+  if (!machine.simt()) sink = spec(separate_reductions(sink), Stage::EXPANDED, "expand");
+  assemble(linearise(sink), target, machine, program);
 
-  Machine machine = machine_of(target);
   double flops_per_ns = machine.lanes(32) * 2 * 2 * 2.0, bytes_per_ns = machine.outer().bytes_per_ns;
   program.estimate_ns = i64(std::max(double(program.operations) / flops_per_ns, double(program.bytes) / bytes_per_ns));
   return program;

@@ -60,6 +60,11 @@ constexpr OpsRow native_rows[] = {
     {"x86", AVX2,   SCALAR, int64s,               ops({MUL, SHR})},
     {"x86", AVX512, VECTOR, int32s | int64s,      ops({CMPLT, MIN, MAX})},
     {"x86", AVX512, VECTOR, int64s,               ops({MUL, SHR})},
+    {"rdna", 0,     SCALAR, floats,               ops({ADD, SUB, MUL, FDIV, SQRT, FMA, NEG, MIN, MAX, ROUND, FLOOR, TRUNC,
+                                                       CMPLT, CMPEQ, CMPNE, WHERE})},
+    {"rdna", 0,     SCALAR, int32s,               bit_ops | ops({MUL, SHR, CMPLT, MIN, MAX})},
+    {"rdna", 0,     SCALAR, int64s,               bit_ops | ops({SHR, CMPLT})},
+    {"rdna", 0,     SCALAR, types({IDX}),         ops({MUL, IDIV, MOD, MIN, MAX})},  // work_item() makes it i32 or i64
 };
 constexpr CastRow native_casts[] = {
     {"x86", AVX2,   BOTH,   any_int,              any_int},
@@ -70,6 +75,10 @@ constexpr CastRow native_casts[] = {
     {"x86", AVX2,   SCALAR, types({I64, IDX}),    floats},
     {"x86", AVX512, BOTH,   floats,               int32s | int64s},
     {"x86", AVX512, BOTH,   int32s | int64s,      floats},
+    {"rdna", 0,     SCALAR, any_int,              any_int},
+    {"rdna", 0,     SCALAR, types({F32, F16}),    types({F32, F16})},
+    {"rdna", 0,     SCALAR, floats,               floats | int32s},
+    {"rdna", 0,     SCALAR, int32s,               floats},
 };
 // clang-format on
 
@@ -648,7 +657,8 @@ U float_to_int(const Match& m) {
   }
   V whole{make_alu(TRUNC, to(F64, v))}, high{make_alu(FLOOR, whole * 0x1p-32)};
   V low = fma(high, -0x1p32, whole);
-  return bits_as(t.element(), to(U64, to(U32, high)) << 32 | to(U64, to(U32, low)));
+  V upper = t.is_signed() ? bits_as(U32, to(I32, high)) : to(U32, high);
+  return bits_as(t.element(), to(U64, upper) << 32 | to(U64, to(U32, low)));
 }
 
 // ---- division ------------------------------------------------------------------------------------------------------
@@ -673,6 +683,8 @@ U divide_by_constant(const Match& m) {
   if (d == 1) return v;
   if (d > 0 && (d & (d - 1)) == 0) return v >> __builtin_ctzll(u64(d));
   if (d == -1) return lift(v, 0) - v;
+  if (t.scalar == Scalar::I32 && d > 0 && v.u->min >= 0)
+    return bits_as(I32, to(U32, divide_31_bits(to(U64, bits_as(U32, v)), d, false)));
   if (t.scalar == Scalar::I32) {  // -v / |d| where d is negative; the magnitude is unsigned, as vector units multiply
     V sign = d < 0 ? where(lift(v, 0) < v, lift(v, -1), 0) : v >> 31, dividend = d < 0 ? lift(v, 0) - v : v;
     V quotient = divide_31_bits(to(U64, bits_as(U32, dividend ^ sign)), std::abs(d), false);
@@ -691,8 +703,25 @@ U divide_by_constant(const Match& m) {
 }
 // By a variable, where a target has no division: F64 divides 32-bit integers exactly enough, since a quotient that is
 // no integer is at least 1/b away from one, and a / b is rounded by less.
+// 64 bits: F64 gives a quotient that is too small by less than 2^-49 of itself, the rest divided again one that is too
+// small by 1 at most.
+V divide_64(V p, V q) {  // unsigned
+  V real = to(F64, q);
+  auto below = [&](V n) { return to(U64, to(F64, n) / real * (1 - 0x1p-50)); };
+  V first = below(p), rest = p - first * q, second = below(rest), last = rest - second * q;
+  return first + second + where(last < q, lift(p, 0), 1);
+}
+U divide_wide(V p, V q) {
+  if (p.dtype().is_unsigned()) return where(q == 0, lift(p, 0), divide_64(p, q));
+  V sign = p >> 63, other = q >> 63, flip = sign ^ other;
+  V a = bits_as(U64, (p ^ sign) - sign), b = bits_as(U64, (q ^ other) - other), quotient = divide_64(a, b);
+  V truncated = (bits_as(I64, quotient) ^ flip) - flip;  // toward zero; downward where something is left
+  V exact = quotient * b == a;
+  return where(q == 0, lift(p, 0), where(exact, truncated, truncated + flip));
+}
 U divide(const Match& m) {
   V p{m[x]}, q{m[y]};
+  if (p.dtype().bits() == 64 && p.dtype().scalar != Scalar::IDX && lacks(m)) return divide_wide(p, q);
   if (p.dtype().bits() != 32 || !lacks(m)) return nullptr;
   V quotient{make_alu(FLOOR, to(F64, p) / to(F64, q))};
   V result = to(p.dtype().element(), quotient);

@@ -28,12 +28,14 @@ void encode(const isa::Instruction& i, std::vector<u8>& out) {
   check(x86().encode(i, out), "x86 cannot encode ", isa::name_of(*i.row), ": ", x86().print(i));
 }
 
-void spill_move(const Operand& r, i64 offset, bool load, const Target& target, CodeLine& out) {
+void spill_move(Operand r, i64 offset, bool load, const Target& target,
+                std::vector<CodeLine>& lines) {
+  CodeLine& out = lines.emplace_back();
+  if (r.cls == RegClass::SCALAR) r.bits = 64;
   const char* name = r.cls == RegClass::SCALAR ? "mov" : r.cls == RegClass::PREDICATE ? "kmovq" : "vmovups";
   Operand m = isa::mem(r.cls == RegClass::PREDICATE ? 64 : r.bits, RSP, offset);
   Operand ops[2] = {load ? r : m, load ? m : r};
   bool wide = target.features & isa::x86::AVX512;
-  out.inst = {};
   const std::vector<const isa::Inst*> rows = isa::rows_named(x86(), name);
   // The row that reaches every register: EVEX where there is one.
   for (u64 features : {u64(isa::x86::AVX2 | isa::x86::AVX512), u64(isa::x86::AVX2)}) {
@@ -56,8 +58,8 @@ void spill_move(const Operand& r, i64 offset, bool load, const Target& target, C
 }  // namespace
 
 const SpillCode spill_code_x86 = {
-    [](const Operand& r, i64 offset, const Target& t, CodeLine& out) { spill_move(r, offset, true, t, out); },
-    [](const Operand& r, i64 offset, const Target& t, CodeLine& out) { spill_move(r, offset, false, t, out); }};
+    [](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) { spill_move(r, offset, true, t, out); },
+    [](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) { spill_move(r, offset, false, t, out); }};
 
 RegisterFile register_file_x86(const Target& target) {
   RegisterFile f;

@@ -434,8 +434,9 @@ class Vectoriser {
 
 }  // namespace
 
-U expand(U sink, const Target&) {
+U expand(U sink, const Target& target) {
   sink = Unroller().run(sink);
+  if (machine_of(target).simt()) return sink;
   std::vector<U> vectors;
   for (U u : toposort(sink))
     if (u->op == Op::RANGE && u->range_kind() == RangeKind::VECTOR) vectors.push_back(u);

@@ -28,8 +28,10 @@ struct Body {
 
 bool placed(U u) {  // takes part in the order; leaves are named by their users
   return u->op != Op::CONST && u->op != Op::PARAM && u->op != Op::LOCAL && u->op != Op::RANGE && u->op != Op::ACC &&
-         u->op != Op::INDEX && u->op != Op::SINK;
+         (u->op != Op::INDEX || u->dtype == VOID) && u->op != Op::SINK;
 }
+
+bool has_loops(U u) { return u->op == Op::REDUCE && u->arg(1) >= 0; }  // else it is one across lanes
 
 class Lineariser {
  public:
@@ -42,7 +44,7 @@ class Lineariser {
     for (size_t i = 0; i < order_.size(); i++) {
       U u = order_[i];
       if (!placed(u)) continue;
-      const int home = *home_.find(u), inside = u->op == Op::REDUCE ? *inside_.find(u) : -1;
+      const int home = *home_.find(u), inside = has_loops(u) ? *inside_.find(u) : -1;
       items_.push_back({u, int(i), home, inside});
       bodies_[size_t(home)].nodes.push_back(items_.back());
     }
@@ -65,16 +67,19 @@ class Lineariser {
           if (s->op == Op::STORE)
             for (U r : s->src().subspan(2)) add(r);
     for (size_t i = order.size(); i-- > 0;)
-      if (order[i]->op == Op::REDUCE)
+      if (has_loops(order[i]))
         for (U r : order[i]->src().subspan(1)) add(r);
     check(ranges_.size() <= 64, "more than 64 loops");
   }
-  u64 bit(U r) const { return u64(1) << (std::ranges::find(ranges_, r) - ranges_.begin()); }
+  u64 bit(U r) const {  // none for the number of a work-group or work-item
+    auto at = std::ranges::find(ranges_, r);
+    return at == ranges_.end() ? 0 : u64(1) << (at - ranges_.begin());
+  }
   UMap<u64> dependencies(const std::vector<U>& order) {
     UMap<u64> deps;
     std::vector<u64> carried;  // by accumulator: the loops that it is carried round
     for (U u : order)
-      if (u->op == Op::REDUCE && u->arg(1) >= 0) {
+      if (has_loops(u)) {
         carried.resize(std::max(carried.size(), size_t(u->arg(1)) + 1));
         for (U r : u->src().subspan(1)) carried[size_t(u->arg(1))] |= bit(r);
       }
@@ -96,7 +101,7 @@ class Lineariser {
     for (U u : order) {
       std::vector<U> src;
       for (U s : u->src()) src.push_back(*became.find(s));
-      if (u->op == Op::INDEX) {
+      if (u->op == Op::INDEX && u->src(1)->dtype.scalar == Scalar::IDX) {
         LinearForm f = linear_form(u->src(1));
         std::stable_sort(f.terms.begin(), f.terms.end(), [&](auto& a, auto& b) {
           const u64 *x = deps.find(a.first), *y = deps.find(b.first);
@@ -118,7 +123,7 @@ class Lineariser {
     for (U u : order_) {
       int level = 0;
       for (U s : u->src()) level = std::max(level, *level_.find(s));
-      level_[u] = level + (u->op == Op::REDUCE);
+      level_[u] = level + has_loops(u);
     }
   }
 
@@ -168,7 +173,7 @@ class Lineariser {
       }
       home_[u] = home;
       int inside = home;
-      if (u->op == Op::REDUCE) {
+      if (has_loops(u)) {
         for (U r : in_order(u->src().subspan(1))) inside = child(inside, r, *level_.find(u));
         int outermost = inside;
         while (bodies_[size_t(outermost)].parent != home) outermost = bodies_[size_t(outermost)].parent;
@@ -213,7 +218,7 @@ class Lineariser {
       while (!work.empty()) {
         U s = work.back();
         work.pop_back();
-        if (s->op == Op::INDEX)
+        if (s->op == Op::INDEX && !placed(s))
           work.insert(work.end(), s->src().begin(), s->src().end());
         else if (int* i = item.find(s))
           edge(*i, to);

@@ -9,6 +9,7 @@
 // instruction with all accumulators in registers. The loop with the most independent work goes outermost and is split
 // over the cores.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include "compiler/codegen/codegen.h"
 
@@ -24,6 +25,7 @@ struct Shape {            // what the heuristic looks at
   std::vector<U> ranges;  // bit i of a mask is ranges[i]
   UMap<u64> deps;         // ranges that a node's value depends on
   std::vector<Access> accesses;
+  std::vector<std::pair<U, u64>> alu;  // what computes elements, and the ranges it depends on
   std::vector<U> loops, reduces;  // LOOP ranges of the stores; REDUCE ranges
   U main_reduce = nullptr;        // the REDUCE with most iterations
   u64 bit(U range) const {
@@ -60,6 +62,7 @@ Shape look_at(U sink) {
       }
     }
     s.deps[u] = d;
+    if (has(u->op, ALU) && u->dtype.scalar != Scalar::IDX) s.alu.push_back({u, d});
     if (u->op == Op::LOAD) s.accesses.push_back({u, u->src(0), d, false});
     if (u->op == Op::STORE) {
       s.accesses.push_back({u, u->src(0), d, true});
@@ -262,12 +265,140 @@ U build(const LinearForm& form) {
   return sum + Expr(form.constant);
 }
 
+namespace {
+
+// For lanes that are work-items: which range's neighbours are neighbouring lanes, and how much one work-item does.
+// Every loop that is left becomes work-groups. A candidate's time is what one wave issues, as often as there are more
+// waves than the machine runs side by side.
+Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
+  Plan plan{s.loops, s.reduces, {}, {}};
+  for (U r : s.ranges) plan.split(r);
+  const i64 wave = machine.lanes(32);
+  const double side_by_side = double(machine.workers()) * 4;  // waves that issue at the same time
+  const i64 most_items = 8 * wave;                            // of a work-group
+  double outputs = 1;
+  for (U r : s.loops) outputs *= double(bound(r));
+  auto rounded = [&](i64 n) { return (n + wave - 1) / wave * wave; };
+  auto cost_of = [&](U vector) {
+    const u64 bit = vector ? s.bit(vector) : 0;
+    double each = 0;
+    auto runs = [&](u64 deps) {  // for one work-item
+      double n = 1;
+      for (size_t i = 0; i < s.ranges.size(); i++)
+        if (U r = s.ranges[i]; deps >> i & 1 && r->range_kind() == RangeKind::REDUCE)
+          n *= r == vector ? std::ceil(double(bound(r)) / double(wave)) : double(bound(r));
+      return n;
+    };
+    for (const Access& a : s.accesses) {
+      std::optional<i64> step = vector ? stride(s, a.index, vector) : 0;
+      const double lines = !(a.deps & bit) ? 0.5 : step && std::abs(*step) <= 1 ? 1 : step && std::abs(*step) < 8 ? 2 : 8;
+      each += runs(a.deps) * lines * (a.index->nsrc > 2 ? 2 : 1);
+    }
+    for (auto& [u, d] : s.alu) each += runs(d) * 0.25;
+    double waves = outputs;
+    if (vector && vector->range_kind() == RangeKind::REDUCE)
+      each += 12;
+    else if (vector)
+      waves *= double(rounded(bound(vector))) / double(wave) / double(bound(vector));
+    return each * std::max(1.0, waves / side_by_side) + 1e-9 * waves;
+  };
+  U vector = nullptr;
+  double best = cost_of(nullptr);
+  auto consider = [&](U r) {
+    if (bound(r) < 2) return;
+    if (double cost = cost_of(r); cost < best * 0.999) best = cost, vector = r;
+  };
+  for (U r : s.loops) consider(r);
+  auto closed_by_all = [&](U r) {  // a REDUCE inside which another one's lanes run has none
+    return std::ranges::all_of(toposort(sink), [&](U u) {
+      return u->op != Op::REDUCE || !(*s.deps.find(u->src(0)) & s.bit(r)) || std::ranges::find(u->src(), r) != u->src().end();
+    });
+  };
+  if (s.main_reduce)
+    for (U r : s.main_reduce->src().subspan(1))
+      if (bound(r) >= wave && closed_by_all(r)) consider(r);
+  const bool across = vector && vector->range_kind() == RangeKind::REDUCE;
+  // Register tile: copies of LOOP ranges while enough waves are left.
+  double waves = across ? outputs : outputs / double(wave);
+  if (s.main_reduce) {
+    u64 inner = *s.deps.find(s.main_reduce->src(0));
+    std::vector<const Access*> loads;
+    for (const Access& a : s.accesses)
+      if (!a.store && !(a.deps & ~inner)) loads.push_back(&a);
+    i64 tile = 1;
+    for (bool more = true; more && tile < 16;) {
+      more = false;
+      double least = 1e30;
+      U chosen = nullptr;
+      for (U r : s.loops) {  // doubling which range saves most loads per result?
+        Split* p = plan.split(r);
+        const i64 left = (bound(r) + p->unroll * 2 - 1) / (p->unroll * 2);
+        if (!(inner & s.bit(r)) || bound(r) % (p->unroll * 2) || (r == vector && left < wave)) continue;
+        double moved = 0;
+        for (const Access* a : loads) {
+          double n = 1;
+          for (U x : s.loops)
+            if (a->deps & s.bit(x)) n *= double(plan.split(x)->unroll * (x == r ? 2 : 1));
+          moved += n;
+        }
+        if (moved < least) least = moved, chosen = r;
+      }
+      if (!chosen || waves / double(tile * 2) < side_by_side) break;
+      plan.split(chosen)->unroll *= 2, tile *= 2, more = true;
+    }
+    i64 room = std::max<i64>(1, 32 / tile);
+    for (size_t i = s.main_reduce->nsrc; i-- > 1;) {  // short inner loops vanish
+      U r = s.main_reduce->src(int(i));
+      if (r == vector) break;
+      i64 n = bound(r), f = n <= 8 && n <= room ? n : largest_divisor(n, std::min<i64>(8, room));
+      if (f > 1) plan.split(r)->unroll = f, room /= f;
+      if (f < n) break;
+    }
+  } else if (vector) {
+    for (i64 f : {4, 2})
+      if (bound(vector) % f == 0 && bound(vector) / f >= wave && waves / double(f) >= side_by_side) {
+        plan.split(vector)->unroll = f;
+        break;
+      }
+  }
+  if (across) {
+    plan.split(vector)->lanes = wave;
+  } else if (vector) {
+    Split* p = plan.split(vector);
+    const i64 n = bound(vector) / p->unroll;
+    p->side_by_side = p->unroll > 1;
+    p->lanes = rounded(n);
+    for (i64 lanes = most_items; n > most_items && (p->lanes > most_items || rounded(n) % p->lanes); lanes -= wave) p->lanes = lanes;
+    if (n * 2 <= wave) {  // a short axis shares the wave with the next
+      p->lanes = i64(std::bit_ceil(u64(n)));
+      for (size_t i = s.loops.size(); i-- > 0;)
+        if (U r = s.loops[i]; r != vector && bound(r) > 1 && plan.split(r)->unroll == 1) {
+          plan.split(r)->lanes = wave / p->lanes;
+          break;
+        }
+      i64 items = 1;
+      for (auto& [r, x] : plan.splits) items *= x.lanes;
+      p = plan.split(vector);
+      if (items % wave) p->lanes = wave;
+    }
+  }
+  if (across)  // what is stored over an axis afterwards is stored by the lanes
+    for (U store : sink->src())
+      for (U r : store->src().subspan(2))
+        if (!(*s.deps.find(s.main_reduce) & s.bit(r)) && bound(r) >= wave && std::ranges::none_of(plan.splits, [](auto& x) { return x.first->range_kind() == RangeKind::LOOP && x.second.lanes > 1; })) plan.split(r)->lanes = wave;
+  for (U r : s.loops) plan.split(r)->thread = !across || plan.split(r)->lanes == 1;
+  return plan;
+}
+
+}  // namespace
+
 Plan choose_plan(U sink, const Target& target) {
   Shape s = look_at(sink);
   std::vector<U> order = toposort(sink);
   Machine machine = machine_of(target);
   Plan plan{s.loops, s.reduces, {}, {}};
   if (!ctx.OPT) return plan;
+  if (machine.simt()) return choose_simt_plan(s, sink, machine);
 
   // Lanes.
   U vector = nullptr;
@@ -480,17 +611,21 @@ class Planner {
     }
     if (split.unroll > 1) {
       p.ranges.push_back(range(split.unroll, RangeKind::UNROLL));
-      inside = inside + Expr(p.ranges.back()) * split.lanes;
+      inside = inside + Expr(p.ranges.back()) * (split.side_by_side ? 1 : split.lanes);
     }
     if (split.lanes > 1) {
       p.ranges.push_back(range(split.lanes, RangeKind::VECTOR));
-      inside = inside + Expr(p.ranges.back());
+      inside = inside + Expr(p.ranges.back()) * (split.side_by_side ? split.unroll : 1);
     }
     bool whole = r->range_kind() == RangeKind::REDUCE;
     p.value = begin + inside;
     p.inside = whole ? p.value : U(inside);
     p.inside_bound = whole ? outer * block : block;
-    if (outer * block != n) p.condition = Expr(p.value) < Expr(n);
+    if (outer * block != n) {
+      p.condition = Expr(p.value) < Expr(n);
+      if (split.side_by_side && n % split.unroll == 0)  // the same for all copies
+        p.condition = simplify(Expr(p.value) / split.unroll) < Expr(n / split.unroll);
+    }
     parts_[r] = p;
   }
 

@@ -69,7 +69,7 @@ class Orderer {
     int base_at, index_at;  // lines of the block that wrote base and index
     const Operand* at;
   };
-  int memory_of(const Operand& o) const { return code_.registers[o.reg - isa::first_virtual].memory; }
+  int memory_of(const Operand& o) const { return code_.registers[position_of(o.reg)].memory; }
   static bool overlap(const Access& a, const Access& b) {
     if (!a.store && !b.store) return false;
     if (a.memory != b.memory) return a.memory < 0 || b.memory < 0;
@@ -102,7 +102,7 @@ class Orderer {
       if (line.kind == CodeLine::END) loops.push_back({open.back(), int(i)}), open.pop_back();
       each_register(line, [&](u32& r, RegClass, bool, bool) {
         if (!is_virtual(r)) return;
-        Value& v = values_[r - isa::first_virtual];
+        Value& v = values_[position_of(r)];
         v.references++, v.last = int(i);
         if (v.first < 0) v.first = int(i);
       });
@@ -144,7 +144,7 @@ class Orderer {
       const isa::Inst& row = *line.inst.row;
       Node& node = nodes[size_t(i)];
       each_register(line, [&](u32& r, RegClass, bool read, bool written) {
-        u32 v = r - isa::first_virtual;
+        u32 v = position_of(r);
         if (!values_[v].here++) {
           values_[v].starts_here = !read && code_.registers[v].constant < 0;
           touched.push_back(v);

@@ -47,7 +47,7 @@ class Allocator {
   }
 
  private:
-  Interval& at(u32 r) { return intervals_[r - isa::first_virtual]; }
+  Interval& at(u32 r) { return intervals_[position_of(r)]; }
 
   void place_constants() {
     code_.lines.insert(code_.lines.begin() + code_.prologue, code_.constants.begin(), code_.constants.end());
@@ -56,7 +56,7 @@ class Allocator {
   void measure() {
     std::vector<bool> unspillable(code_.registers.size());
     for (size_t i = 0; i < intervals_.size(); i++) unspillable[i] = intervals_[i].unspillable;
-    for (u32 r : fresh_) unspillable[r - isa::first_virtual] = true;
+    for (u32 r : fresh_) unspillable[position_of(r)] = true;
     fresh_.clear();
     intervals_.assign(code_.registers.size(), {});
     for (size_t i = 0; i < intervals_.size(); i++) intervals_[i].unspillable = unspillable[i];
@@ -91,8 +91,8 @@ class Allocator {
       });
       if (line.kind == CodeLine::MOVE && line.inst.op[0].kind == Operand::REG && line.inst.op[1].kind == Operand::REG) {
         u32 to = line.inst.op[0].reg, from = line.inst.op[1].reg;
-        if (is_virtual(to) && at(to).hint == isa::no_register) at(to).hint = from;
-        if (is_virtual(from) && at(from).hint == isa::no_register) at(from).hint = to;
+        if (is_virtual(to) && !part_of(to) && at(to).hint == isa::no_register) at(to).hint = from;
+        if (is_virtual(from) && !part_of(from) && at(from).hint == isa::no_register) at(from).hint = to;
       }
     }
     for (auto [start, end] : loops)
@@ -112,7 +112,7 @@ class Allocator {
     Interval& v = at(r);
     if (v.unspillable) return 1e300;
     double w = v.uses / (v.end - v.start + 1);
-    return code_.registers[r - isa::first_virtual].constant >= 0 ? w * 0.5 : w;
+    return code_.registers[position_of(r)].constant >= 0 ? w * 0.5 : w;
   }
   bool free_for(u32 physical, RegClass cls, const Interval& v) const {
     for (const Busy& b : busy_)
@@ -136,11 +136,11 @@ class Allocator {
     bool complete = true;
     for (u32 r : order) {
       Interval& v = at(r);
-      const VirtualRegister& reg = code_.registers[r - isa::first_virtual];
+      const VirtualRegister& reg = code_.registers[position_of(r)];
       std::vector<u32>& owner = taken[group(reg.cls)];
       std::vector<u32>& alive = active[group(reg.cls)];
       auto give = [&](u32 who, u32 to) {
-        for (u32 k = 0; k < code_.registers[who - isa::first_virtual].count; k++) owner[at(who).assigned + k] = to;
+        for (u32 k = 0; k < code_.registers[position_of(who)].count; k++) owner[at(who).assigned + k] = to;
       };
       std::erase_if(alive, [&](u32 other) {
         if (at(other).end >= v.start) return false;
@@ -161,7 +161,7 @@ class Allocator {
       u32 chosen = isa::no_register;
       if (v.hint != isa::no_register) {
         u32 p = is_virtual(v.hint) ? at(v.hint).assigned : v.hint;
-        if (p != isa::no_register && free(p)) chosen = p;
+        if (p != isa::no_register && free(p + part_of(v.hint))) chosen = p + part_of(v.hint);
       }
       const std::vector<u32>& file = list(reg.cls);
       if (chosen == isa::no_register)
@@ -208,18 +208,20 @@ class Allocator {
       std::vector<std::pair<u32, u32>> renamed;
       bool dropped = false;
       CodeLine original = line;
-      each_register(original, [&](u32& r, RegClass cls, bool, bool) {
-        if (!is_virtual(r) || r - isa::first_virtual >= known || !at(r).spilled) return;
+      each_register(original, [&](u32& raw, RegClass, bool, bool) {
+        const u32 r = whole_of(raw);
+        if (!is_virtual(r) || position_of(r) >= known || !at(r).spilled) return;
         if (std::ranges::find(renamed, r, &std::pair<u32, u32>::first) != renamed.end()) return;
+        VirtualRegister info = code_.registers[position_of(r)];
         bool read = false, written = false;
         each_register(original, [&](u32& other, RegClass, bool reads, bool writes) {
-          if (other == r) read |= reads, written |= writes;
+          if (whole_of(other) == r) read |= reads, written |= writes;
         });
-        VirtualRegister info = code_.registers[r - isa::first_virtual];
+        for (const Operand& o : original.inst.op)  // what is written in part keeps the rest
+          read |= written && o.kind == Operand::REG && whole_of(o.reg) == r && o.bits < 32 * info.count;
         u32 fresh = isa::first_virtual + u32(code_.registers.size());
         VirtualRegister copy = info;
         copy.constant = -1;
-        (void)cls;
         if (info.constant >= 0) {
           if (written) {  // its definition: each use gets its own
             dropped = true;
@@ -235,31 +237,22 @@ class Allocator {
         } else {
           code_.registers.push_back(copy);
           fresh_.push_back(fresh);
-          i64& offset = slot[r - isa::first_virtual];
-          if (offset < 0) {
-            i64 bytes = std::max<i64>(info.cls == RegClass::VECTOR ? info.bits / 8 : 8, info.count * 4);
-            offset = (code_.frame_bytes + bytes - 1) / bytes * bytes;
-            code_.frame_bytes = offset + bytes;
-          }
-          Operand o = isa::reg(info.cls, info.cls == RegClass::SCALAR ? 64 : info.bits, fresh);
-          CodeLine move;
-          move.u = line.u;
-          if (read) {
-            spill_.load(o, offset, target_, move);
-            lines.push_back(move);
-          }
-          if (written) {
-            spill_.store(o, offset, target_, move);
-            after.push_back(move);
-          }
+          Operand o = isa::reg(info.cls, info.bits, fresh);
+          i64& offset = slot[position_of(r)];
+          if (offset < 0) offset = new_slot(info);
+          auto from = [&](std::vector<CodeLine>& list, size_t first) {
+            for (size_t k = first; k < list.size(); k++) list[k].u = line.u;
+          };
+          if (size_t first = lines.size(); read) spill_.load(o, offset, target_, lines), from(lines, first);
+          if (size_t first = after.size(); written) spill_.store(o, offset, target_, after), from(after, first);
         }
         renamed.push_back({r, fresh});
       });
       if (dropped) continue;
       each_register(line, [&](u32& r, RegClass, bool, bool) {
         for (auto [from, to] : renamed)
-          if (r == from) {
-            r = to;
+          if (whole_of(r) == from) {
+            r = to | part_of(r) << part_shift;
             break;
           }
       });
@@ -268,11 +261,19 @@ class Allocator {
     }
     code_.lines.swap(lines);
   }
+  i64 new_slot(const VirtualRegister& v) {
+    const bool apart = spill_.scalars_apart && v.cls == RegClass::SCALAR;
+    i64& frame = apart ? code_.scalar_frame_bytes : code_.frame_bytes;
+    i64 bytes = spill_.scalars_apart ? v.count * 4 : std::max<i64>(v.cls == RegClass::VECTOR ? v.bits / 8 : 8, v.count * 4);
+    i64 unit = spill_.scalars_apart ? 4 : bytes, offset = (frame + unit - 1) / unit * unit;
+    frame = offset + bytes;
+    return offset;
+  }
 
   void assign() {
     std::erase_if(code_.lines, [&](CodeLine& line) {
       each_register(line, [&](u32& r, RegClass, bool, bool) {
-        if (is_virtual(r)) r = at(r).assigned;
+        if (is_virtual(r)) r = at(r).assigned + part_of(r);
       });
       const Operand *to = &line.inst.op[0], *from = &line.inst.op[1];
       return line.kind == CodeLine::MOVE && to->kind == Operand::REG && from->kind == Operand::REG &&

@@ -180,7 +180,9 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
     case Op::INDEX: {
       if (src.size() < 2 || src.size() > 3) return "takes memory, an offset and perhaps a condition";
       U memory = x;
-      while (memory->op == Op::AFTER && memory->nsrc) memory = memory->src(0);
+      while ((memory->op == Op::AFTER || (memory->op == Op::INDEX && memory->dtype == VOID)) && memory->nsrc)
+        memory = memory->src(0);
+      if (arg.size() == 1 && y->dtype.is_int()) return "";  // an address in bytes
       if (memory->op != Op::PARAM && memory->op != Op::LOCAL) return str("into ", memory->op);
       if (memory->dtype.scalar != dtype.scalar &&
           !(memory->dtype.is_bool() && dtype.scalar == Scalar::U8))  // lanes of bool

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <random>
 #include "compiler/codegen/codegen.h"
+#include "compiler/isa/emu.h"
 
 namespace ingot {
 namespace {
@@ -14,10 +15,66 @@ std::vector<Target> targets() {
   u64 have = isa::x86::host_features();
   std::vector<Target> list{{"x86", "avx2", isa::x86::AVX2, 2}};
   if (have & isa::x86::AVX512) list.push_back({"x86", "avx512", isa::x86::AVX2 | isa::x86::AVX512, 2});
+  list.push_back({"rdna", "gfx1100", 0, 96});
   return list;
 }
 
+// Buffers, code and arguments for the emulator, each with nothing around it.
+struct Regions final : hw::WaveMemory {
+  struct Region {
+    u64 base;
+    std::span<u8> bytes;
+    bool writable;
+  };
+  std::vector<Region> regions;
+  u64 faulted = 0;
+  u8* direct(hw::Access kind, u64 address, i64 bytes) override {
+    for (Region& r : regions)
+      if (address >= r.base && address + u64(bytes) <= r.base + r.bytes.size())
+        return kind == hw::Access::WRITE && !r.writable ? nullptr : r.bytes.data() + (address - r.base);
+    return nullptr;
+  }
+  bool access(hw::Access kind, u64 address, void* data, i64 bytes) override {
+    u8* p = direct(kind, address, bytes);
+    if (!p) return faulted = address, false;
+    kind == hw::Access::WRITE ? std::memcpy(p, data, size_t(bytes)) : std::memcpy(data, p, size_t(bytes));
+    return true;
+  }
+  void invalidate(bool, bool, bool) override {}
+};
+void emulate(const Program& p, std::vector<std::vector<u8>>& buffers) {
+  Regions memory;
+  std::vector<u8> code = p.code, arguments, scratch(size_t(p.frame_bytes) * 32 * 64);
+  std::vector<u64> addresses;
+  for (size_t i = 0; i < buffers.size(); i++) {
+    addresses.push_back((u64(i) + 1) << 33);
+    memory.regions.push_back({addresses.back(), buffers[i], p.params[i].written});
+  }
+  arguments.resize(std::max<size_t>(addresses.size() * 8, 8));
+  std::memcpy(arguments.data(), addresses.data(), addresses.size() * 8);
+  memory.regions.push_back({1 << 20, code, false});
+  memory.regions.push_back({1 << 16, arguments, false});
+  memory.regions.push_back({1 << 28, scratch, true});
+  isa::emu::EmulatorOptions options;
+  options.kernel = p.name;
+  auto wave = isa::emu::make_emulator(options);
+  hw::Dispatch d;
+  d.groups[0] = u32(p.extent), d.threads[0] = u32(p.threads), d.entry = 1 << 20;
+  d.rsrc[0] = u32((std::max(p.vectors, 1) + 7) / 8 - 1) | u32(255) << 12;  // VGPRs in eights; FLOAT_MODE: all denormals
+  d.rsrc[0] = (d.rsrc[0] & ~(u32(255) << 12)) | u32(0xf0) << 12;
+  d.rsrc[1] = 15 << 1 | 1 << 7 | u32((p.local_bytes + 511) / 512) << 15 | (p.frame_bytes ? 1 : 0);
+  d.user_data[0] = 1 << 16;
+  d.scratch_base = 1 << 28, d.scratch_waves = 64, d.scratch_wave_bytes = p.frame_bytes * 32;
+  d.shared_aperture = u64(1) << 48, d.private_aperture = u64(2) << 48;
+  wave->start(d, memory);
+  hw::WaveResult r;
+  do r = wave->step(1000000);
+  while (r.kind == hw::WaveResult::RUNNING);
+  ASSERT_EQ(r.kind, hw::WaveResult::DONE) << r.message << " at " << hex(r.pc - (1 << 20)) << ", address " << hex(memory.faulted) << "\n" << annotate(p);
+}
+
 void run(const Program& p, std::vector<std::vector<u8>>& buffers) {
+  if (p.isa == "rdna") return emulate(p, buffers);
   size_t size = (p.code.size() + 4095) / 4096 * 4096;
   void* page = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   ASSERT_NE(page, MAP_FAILED);

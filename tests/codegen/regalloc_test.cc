@@ -25,7 +25,8 @@ CodeLine line_of(const char* name, std::initializer_list<Operand> ops) {
 }
 // The frame is scratch memory at an offset; the text's own register gives way to the one that is spilled.
 template <bool load>
-void spill(const Operand& r, i64 offset, const Target&, CodeLine& out) {
+void spill(const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& lines) {
+  CodeLine& out = lines.emplace_back();
   std::string words = str("b", r.bits, load ? " " : " off, ", r.bits == 32 ? "v0" : "v[0:1]", load ? ", off" : ""),
               error;
   bool known = isa::find_isa("rdna")->parse(

@@ -1,0 +1,1109 @@
+// SPDX-License-Identifier: MIT
+// Instruction selection for RDNA: from the placed UOps of one work-item to a wave's instructions.
+//
+// What is the same for a wave and integer is computed by the scalar unit, everything else by the vector unit; simt.cc
+// says which (scalar_values). Elementwise ops are selected by the rows' own meanings, the row that covers most nodes
+// first; sequences stand below. bool is a mask of lanes in a scalar register (all ones or zeros where it is scalar), a
+// narrow integer is extended in its 32-bit register, 64 bits take two. An access under a condition runs with EXEC
+// narrowed to it, so that its address need not be good elsewhere; outside of such places EXEC is all ones.
+// Sources: AMD "RDNA3 Instruction Set Architecture" (2023), sections 3.4 (operands) and 6.1 (constants); the sequences
+// of division and square root are those that LLVM 19 emits for gfx1100 (AMDGPUISelLowering, SIISelLowering).
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include "compiler/codegen/codegen.h"
+#include "compiler/isa/rdna.h"
+
+namespace ingot {
+namespace {
+
+using isa::Inst;
+using isa::Operand;
+using isa::OperandSpec;
+using isa::RegClass;
+namespace rdna = isa::rdna;
+
+// ---- the rows, indexed by the op they compute ----------------------------------------------------------------------
+// A shift's amount is below the number of bits, so the `& 31` of its meaning is left out.
+Pat without_amount_masks(const Pat& p) {
+  struct Copy {
+    const Pat& from;
+    Pat to;
+    int at = 0;
+    void term(bool amount) {
+      const Pat::Term& t = from.term[size_t(at)];
+      auto is = [&](int k, Op op) { return from.term[size_t(k)].kind == Pat::Term::NODE && Op(from.term[size_t(k)].v) == op; };
+      if (amount && is(at, Op::CAST)) at++;
+      if (amount && is(at, Op::AND) && from.term[size_t(at) + 1].kind == Pat::Term::HOLE &&
+          from.term[size_t(at) + 2].kind == Pat::Term::IMM) {
+        to.term[to.n++] = from.term[size_t(at) + 1];
+        at += 3;
+        return;
+      }
+      const Pat::Term& kept = from.term[size_t(at)];
+      to.term[to.n++] = kept;
+      const bool shift = is(at, Op::SHL) || is(at, Op::SHR);
+      at++;
+      (void)t;
+      if (kept.kind == Pat::Term::NODE || kept.kind == Pat::Term::ANY_OF)
+        for (int i = 0; i < kept.sources; i++) term(shift && i == 1);
+    }
+  } copy{p, {}, 0};
+  copy.to.binds = p.binds;
+  copy.term(false);
+  return copy.to;
+}
+struct Candidate {
+  const rdna::Row* row;
+  Pat meaning;
+  int nodes = 0;       // that it covers
+  bool signs = false;  // integer signs matter to it
+};
+struct Rows {
+  std::vector<Candidate> by_op[2][int(Op::COUNT)];  // [vector]
+};
+const Rows& rows() {
+  static const Rows all = [] {
+    Rows r;
+    const isa::Isa& isa = *isa::find_isa("rdna");
+    for (size_t i = 0; i < isa.rows; i++) {
+      const rdna::Row& row = rdna::row_at(i);
+      const isa::Effect* e = isa::effect_of(row);
+      if (!e || row.opcode[rdna::GFX11] == rdna::NONE || row.dtype.lanes != 1 || row.dtype.is_bool()) continue;
+      const bool vector = row.format == rdna::VOP1 || row.format == rdna::VOP2 || row.format == rdna::VOP3;
+      if ((!vector && row.format != rdna::SOP1 && row.format != rdna::SOP2) || row.cls == rdna::CLASS_trans ||
+          row.cls == rdna::CLASS_trans64 || row.has_sdst || e->value.term[0].kind != Pat::Term::NODE)
+        continue;
+      bool plain = row.effects == 1 || !vector;
+      for (const OperandSpec& s : isa::operands_of(row)) plain &= !s.implicit || s.access == OperandSpec::WRITE;
+      plain &= isa::operands_of(row)[0].access == OperandSpec::WRITE;
+      for (const isa::Effect& effect : isa::effects_of(row).subspan(1))
+        plain &= isa::operands_of(row)[size_t(effect.target)].cls == RegClass::FLAGS;
+      if (!plain) continue;
+      Candidate c{&row, without_amount_masks(e->value)};
+      for (int k = 0; k < c.meaning.n; k++) {
+        const Pat::Term& t = c.meaning.term[size_t(k)];
+        if (t.kind != Pat::Term::NODE) continue;
+        c.nodes++;
+        const Op op = Op(t.v);
+        c.signs |= op == Op::SHR || op == Op::MIN || op == Op::MAX || op == Op::CMPLT || op == Op::CAST;
+      }
+      r.by_op[vector][e->value.term[0].v].push_back(c);
+    }
+    return r;
+  }();
+  return all;
+}
+
+int dwords_of(DType t) { return t.bits() == 64 && !t.is_bool() ? 2 : 1; }
+
+class Selector {
+ public:
+  Selector(const Linear& linear, const Target& target) : linear_(linear), target_(target) {}
+
+  MachineCode run() {
+    count_uses();
+    take_arguments();
+    for (const Line& line : linear_.lines) {
+      current_ = line.u;
+      switch (line.kind) {
+        case Line::INIT: init(line.u); break;
+        case Line::UPDATE: move(*accumulators_.find(line.u), value(line.u->src(0))); break;
+        case Line::LOOP: loop(line.u); break;
+        case Line::END: end(line.u); break;
+        case Line::NODE: node(line.u); break;
+      }
+    }
+    code_.prologue = prologue_;
+    return std::move(code_);
+  }
+
+ private:
+  // ---- registers ---------------------------------------------------------------------------------------------------
+  Operand new_register(RegClass cls, int dwords) {
+    VirtualRegister v{cls, u16(dwords * 32)};
+    v.count = u8(dwords), v.align = cls == RegClass::SCALAR ? u8(std::min(dwords, 4)) : 1;
+    code_.registers.push_back(v);
+    return isa::reg(cls, dwords * 32, isa::first_virtual + u32(code_.registers.size()) - 1);
+  }
+  Operand scalar(int dwords = 1) { return new_register(RegClass::SCALAR, dwords); }
+  Operand vector(int dwords = 1) { return new_register(RegClass::VECTOR, dwords); }
+  static Operand part(Operand o, int k) {
+    if (o.kind == Operand::IMM) return isa::imm(i64(i32(u32(u64(o.imm) >> 32 * k))));
+    o.reg = is_virtual(o.reg) ? o.reg + (u32(k) << part_shift) : o.reg + u32(k);
+    o.bits = 32;
+    return o;
+  }
+  static bool is_vector(const Operand& o) { return o.kind == Operand::REG && o.cls == RegClass::VECTOR; }
+  static bool is_scalar(const Operand& o) { return o.kind == Operand::REG && o.cls == RegClass::SCALAR; }
+  static Operand fixed(u32 number, int bits = 32) { return isa::reg(RegClass::SCALAR, bits, number); }
+  bool in_scalar_unit(U u) const {
+    const bool* s = scalar_.find(u);
+    return u->dtype.is_bool() || (s && *s);
+  }
+  Operand register_for(U u) { return in_scalar_unit(u) ? scalar(dwords_of(u->dtype)) : vector(dwords_of(u->dtype)); }
+
+  // ---- emission ----------------------------------------------------------------------------------------------------
+  CodeLine& put(const rdna::Row& row, std::span<const Operand> given, CodeLine::Kind kind = CodeLine::INST) {
+    Operand ops[isa::max_operands];
+    std::ranges::copy(given, ops);
+    const bool vector_unit = row.format >= rdna::VOP1 && row.format <= rdna::VOPD;
+    const bool swaps = row.specs >= 3 && (row.format == rdna::VOP2) && row.effects == 1 && commutes(row);
+    if (swaps && !is_vector(ops[2]) && is_vector(ops[1])) std::swap(ops[1], ops[2]);
+    u32 read[2];  // scalar registers on the constant bus; a literal counts as one
+    size_t buses = 0, most = row.cls == rdna::CLASS_mul64 && row.spec[row.shown - 1].bits == 64 ? 1 : 2;
+    i64 literal = 0;
+    bool has_literal = false;
+    for (size_t i = 0; i < given.size(); i++) {
+      const OperandSpec& s = row.spec[i];
+      Operand& o = ops[i];
+      if (row.kind[i] || !(s.access & OperandSpec::READ) || s.place == rdna::fields::VDST) {
+        if (o.kind == Operand::REG && s.place != rdna::fields::ADDR) o.bits = s.bits;
+        continue;
+      }
+      bool to_vector = s.cls == RegClass::VECTOR && !is_vector(o) &&
+                       (s.also != RegClass::SCALAR || (s.place == rdna::fields::SRC1 && vector_unit && !(row.encodings & rdna::HAS_E64)));
+      if (o.kind == Operand::IMM && !to_vector) {
+        if (rdna::inline_code(s, o.imm) && s.imm_bits) continue;
+        const bool known = has_literal && literal == o.imm;
+        const bool carried = s.imm_bits == 32 && (s.bits <= 32 || (rdna::float_literal(s) && !u32(o.imm)));
+        if (carried && (known || (!has_literal && (!vector_unit || buses < most)))) {
+          buses += !known, literal = o.imm, has_literal = true;
+          continue;
+        }
+        o = in_register(o, s.bits > 32 ? 2 : 1, !vector_unit && s.cls == RegClass::SCALAR);
+      }
+      if (to_vector || (is_scalar(o) && s.cls == RegClass::VECTOR && vector_unit && !bus(o, read, buses, most)))
+        o = to_vgpr(o, (s.bits + 31) / 32);
+      else if (is_scalar(o) && vector_unit && s.type == Scalar::BOOL)
+        bus(o, read, buses, most + 1);
+      if (s.cls == RegClass::SCALAR && is_vector(o)) o = to_sgpr(o, (s.bits + 31) / 32);
+      if (o.kind == Operand::REG && s.place != rdna::fields::ADDR) o.bits = s.bits;
+    }
+    CodeLine line;
+    line.kind = kind;
+    line.inst.row = &row;
+    line.inst.n = u8(given.size());
+    std::copy(ops, ops + given.size(), line.inst.op);
+    line.u = current_;
+    code_.lines.push_back(line);
+    return code_.lines.back();
+  }
+  static bool bus(const Operand& o, u32* read, size_t& buses, size_t most) {
+    if (std::find(read, read + std::min<size_t>(buses, 2), o.reg) != read + std::min<size_t>(buses, 2)) return true;
+    if (buses >= most) return false;
+    if (buses < 2) read[buses] = o.reg;
+    buses++;
+    return true;
+  }
+  static bool commutes(const rdna::Row& row) {
+    const isa::Effect* e = isa::effect_of(row);
+    return e && e->value.n == 3 && e->value.term[0].kind == Pat::Term::NODE && has(Op(e->value.term[0].v), COMMUTES);
+  }
+  CodeLine& ins(std::string_view name, std::initializer_list<Operand> ops, CodeLine::Kind kind = CodeLine::INST) {
+    for (u16 i : rdna::rows_called(name)) {
+      const rdna::Row& row = rdna::row_at(i);
+      if (row.shown == ops.size() && row.opcode[rdna::GFX11] != rdna::NONE)
+        return put(row, std::span(ops.begin(), ops.size()), kind);
+    }
+    throw Error("rdna: no row ", name, " of ", ops.size(), " operands");
+  }
+  Operand to_vgpr(const Operand& o, int dwords) {
+    if (is_vector(o)) return o;
+    Operand r = vector(dwords);
+    for (int k = 0; k < dwords; k++) ins("v_mov_b32", {part(r, k), part(o, k)});
+    return r;
+  }
+  Operand to_sgpr(const Operand& o, int dwords) {  // of a value that all lanes share
+    if (is_scalar(o)) return o;
+    Operand r = scalar(dwords);
+    for (int k = 0; k < dwords; k++)
+      ins(o.kind == Operand::IMM ? "s_mov_b32" : "v_readfirstlane_b32", {part(r, k), part(o, k)});
+    return r;
+  }
+  Operand in_register(const Operand& o, int dwords, bool scalar_unit) {
+    return scalar_unit ? to_sgpr(o, dwords) : to_vgpr(o, dwords);
+  }
+  void move(const Operand& to, const Operand& from) {
+    if (to == from) return;
+    if (to.bits == 64 && is_scalar(to) && is_scalar(from)) {
+      ins("s_mov_b64", {to, from}).kind = CodeLine::MOVE;
+      return;
+    }
+    for (int k = 0; k < to.bits / 32; k++) {
+      const Operand source = part(from, k);
+      const char* name = to.cls == RegClass::VECTOR ? "v_mov_b32" : is_vector(source) ? "v_readfirstlane_b32" : "s_mov_b32";
+      CodeLine& line = ins(name, {part(to, k), source});
+      if (source.kind == Operand::REG && source.cls == to.cls) line.kind = CodeLine::MOVE;
+    }
+  }
+  void mark(CodeLine::Kind kind, int label, U u) {
+    CodeLine line;
+    line.kind = kind, line.label = label, line.u = u;
+    code_.lines.push_back(line);
+  }
+
+  // ---- arguments ---------------------------------------------------------------------------------------------------
+  void take_arguments() {
+    std::vector<U> stores;
+    for (const Line& line : linear_.lines)
+      if (line.kind == Line::NODE && line.u->op == Op::STORE) stores.push_back(line.u);
+    U sink = make(Op::SINK, VOID, stores);
+    scalar_ = scalar_values(sink);
+    Operand arguments = scalar(2), group = scalar(), item = vector();
+    move(arguments, fixed(0, 64));
+    move(group, fixed(15));
+    move(item, isa::reg(RegClass::VECTOR, 32, 0));
+    i64 local = 0;
+    for (U u : toposort(sink)) {
+      if (u->op == Op::PARAM) {
+        Operand r = scalar(2);
+        ins("s_load_b64", {r, arguments, fixed(rdna::NULL_REGISTER), isa::imm(u->arg(0) * 8)});
+        registers_[u] = r;
+      } else if (u->op == Op::LOCAL) {
+        registers_[u] = isa::imm(local);
+        local += (u->arg(1) * u->dtype.bytes() + 15) / 16 * 16;
+      } else if (u->op == Op::RANGE && u->range_kind() == RangeKind::THREAD) {
+        registers_[u] = group;
+      } else if (u->op == Op::RANGE && u->range_kind() == RangeKind::VECTOR) {
+        registers_[u] = item;
+      }
+    }
+    code_.local_bytes = local;
+    prologue_ = int(code_.lines.size());
+  }
+
+  // ---- values ------------------------------------------------------------------------------------------------------
+  static i64 bits_of(U c) {
+    if (c->dtype.is_bool()) return c->arg(0) ? -1 : 0;
+    if (!c->dtype.is_float()) return c->arg(0);
+    u64 bits = encode_float(std::bit_cast<double>(c->arg(0)), c->dtype.element());
+    return c->dtype.bits() == 64 ? i64(bits) : i64(i32(u32(bits)));
+  }
+  Operand value(U u) {
+    if (Operand* r = registers_.find(u)) return *r;
+    if (u->op == Op::CONST) return isa::imm(dwords_of(u->dtype) == 1 ? i64(i32(bits_of(u))) : bits_of(u));
+    if (u->op == Op::AFTER) return value(u->src(0));
+    check(deferred_.contains(u), "value of ", u, " is not computed yet");
+    emit(u);
+    return *registers_.find(u);
+  }
+  void define(U u, const Operand& r) { registers_[u] = r; }
+  Operand result(U u) {
+    Operand* acc = accumulator_of_.find(u);
+    Operand r = acc ? *acc : register_for(u);
+    define(u, r);
+    return r;
+  }
+  void count_uses() {
+    for (const Line& line : linear_.lines) {
+      if (line.kind == Line::UPDATE) {
+        uses_[line.u->src(0)] += 2;
+        mark_update(line.u);
+      }
+      if (line.kind != Line::NODE || (line.u->op == Op::REDUCE && line.u->arg(1) >= 0)) continue;
+      for (U s : line.u->src()) {
+        uses_[s]++, user_[s] = line.u;
+        if (s->op == Op::INDEX && s->dtype != VOID)
+          for (U x : s->src()) uses_[x]++, user_[x] = s;
+      }
+    }
+  }
+  // From an accumulator to its update, what computes a new value of it does so in its register.
+  void mark_update(U reduce) {
+    Operand acc = vector(dwords_of(reduce->dtype));
+    accumulators_[reduce] = acc;
+    const U start = make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)});
+    std::vector<U> chain;
+    U u = reduce->src(0);
+    while (u != start) {
+      chain.push_back(u);
+      if (u->op == Op::FMA || u->op == Op::WHERE)
+        u = u->src(2);
+      else if (u->op == Op(reduce->arg(0)) && u->nsrc == 2)
+        u = u->src(u->src(1)->op == Op::ACC);
+      else
+        return;
+    }
+    for (U link : chain) accumulator_of_[link] = acc;
+  }
+  // A value with one user in the same loop body may be covered by that user's row: it waits until somebody asks.
+  static constexpr int deepest = 4;
+  bool may_wait(U u) {
+    const int *uses = uses_.find(u), *depth = linear_.depth.find(u);
+    U* user = user_.find(u);
+    if (u->op == Op::NEG && u->dtype.is_float()) return true;  // a modifier of most sources
+    if (!has(u->op, ALU) || !uses || *uses != 1 || !depth || accumulator_of_.contains(u) || !has((*user)->op, ALU)) return false;
+    const int* at = linear_.depth.find(*user);
+    if (!at || *at != *depth || in_scalar_unit(u) != in_scalar_unit(*user)) return false;
+    int waiting = 1;
+    for (U s : u->src()) {
+      if (s->op == Op::ACC) return false;  // it changes
+      if (int* d = deferred_.find(s); d && !registers_.contains(s)) waiting = std::max(waiting, *d + 1);
+    }
+    if (waiting > deepest) return false;
+    if (u->dtype.is_bool()) return has(u->op, TO_BOOL) && (*user)->op == Op::WHERE && compares_in_scalar_unit(u);
+    deferred_[u] = waiting;
+    return !u->dtype.is_float();
+  }
+  void node(U u) {
+    if (u->op == Op::AFTER) {
+      if (memory_is_local(u)) synchronise(), unsynchronised_ = true;
+      return;
+    }
+    if (u->op == Op::REDUCE && u->arg(1) >= 0) return define(u, *accumulators_.find(u));
+    if (may_wait(u)) {
+      if (!deferred_.contains(u)) deferred_[u] = 1;
+      return;
+    }
+    emit(u);
+  }
+  static bool memory_is_local(U u) {
+    while (u->op == Op::AFTER) u = u->src(0);
+    return u->op == Op::LOCAL;
+  }
+  void synchronise() { ins("s_barrier", {}, CodeLine::FENCE); }
+
+  // ---- memory ------------------------------------------------------------------------------------------------------
+  static const char* suffix(DType t, bool load) {
+    if (t.is_bool()) return load ? "u8" : "b8";
+    switch (t.bits()) {
+      case 8: return !load ? "b8" : t.is_signed() ? "i8" : "u8";
+      case 16: return !load ? "b16" : t.is_signed() && !t.is_float() ? "i16" : "u16";
+      case 32: return "b32";
+      default: return "b64";
+    }
+  }
+  struct Address {
+    Operand offset, base;
+    i64 displacement;
+  };
+  Address address(U index) {
+    U where = index->src(0);
+    Address a{value(index->src(1)), value(where), index->arg(0)};
+    if (a.base.kind == Operand::IMM) {  // LDS
+      a.displacement += a.base.imm;
+      if (a.displacement > 65535) {
+        Operand sum = vector();
+        ins("v_add_nc_u32", {sum, isa::imm(a.displacement), to_vgpr(a.offset, 1)});
+        a.offset = sum, a.displacement = 0;
+      }
+      a.offset = to_vgpr(a.offset, 1);
+      return a;
+    }
+    a.base = to_sgpr(a.base, 2);
+    if (index->src(1)->dtype.bits() == 64) {  // base and offset in the lanes
+      Operand sum = vector(2), offset = to_vgpr(a.offset, 2);
+      add_64(sum, offset, a.base, false);
+      return {sum, fixed(rdna::NULL_REGISTER, 64), a.displacement};
+    }
+    a.offset = to_vgpr(a.offset, 1);
+    return a;
+  }
+  void load_bytes(const Operand& r, U index, DType t, const Address& a) {
+    const CodeLine::Kind kind = index->nsrc > 2 ? CodeLine::FENCE : CodeLine::INST;
+    if (memory_is_local(index->src(0)))
+      ins(named("ds_load_", suffix(t, true)), {r, a.offset, isa::imm(a.displacement)}, kind);
+    else
+      ins(named("global_load_", suffix(t, true)), {r, a.offset, a.base, isa::imm(a.displacement)}, kind);
+  }
+  static std::string named(std::string_view a, std::string_view b) { return std::string(a) + std::string(b); }
+  template <class F>
+  void where_lanes(U condition, F f) {
+    Operand mask = value(condition), saved = scalar();
+    ins("s_and_saveexec_b32", {saved, mask}, CodeLine::FENCE);
+    f();
+    ins("s_mov_b32", {fixed(rdna::EXEC_LO), saved}, CodeLine::FENCE);
+  }
+  void load(U u) {
+    U index = u->src(0);
+    DType t = u->dtype;
+    if (in_scalar_unit(u) && !t.is_bool()) {
+      Operand r = result(u), base = to_sgpr(value(index->src(0)), 2);
+      i64 offset = index->src(1)->arg(0) + index->arg(0);
+      ins(named("s_load_", suffix(t, true)), {r, base, fixed(rdna::NULL_REGISTER), isa::imm(offset)});
+      return;
+    }
+    Operand r = t.is_bool() ? vector() : result(u);
+    if (index->nsrc == 2) {
+      load_bytes(r, index, t, address(index));
+    } else {
+      for (int k = 0; k < r.bits / 32; k++) ins("v_mov_b32", {part(r, k), isa::imm(0)});
+      const Address a = address(index);
+      where_lanes(index->src(2), [&] { load_bytes(r, index, t, a); });
+    }
+    if (t.is_bool()) ins("v_cmp_ne_u32", {result(u), isa::imm(0), r});
+  }
+  void store(U u) {
+    U index = u->src(0), v = u->src(1);
+    DType t = v->dtype;
+    Operand data;
+    if (t.is_bool()) {
+      data = vector();
+      ins("v_cndmask_b32", {data, isa::imm(0), isa::imm(1), value(v)});
+    } else {
+      data = to_vgpr(value(v), dwords_of(t));
+    }
+    Address a = address(index);
+    auto put_data = [&] {
+      if (memory_is_local(index->src(0)))
+        ins(named("ds_store_", suffix(t, false)), {a.offset, data, isa::imm(a.displacement)}, CodeLine::FENCE);
+      else
+        ins(named("global_store_", suffix(t, false)), {a.offset, data, a.base, isa::imm(a.displacement)}, CodeLine::FENCE);
+    };
+    index->nsrc > 2 ? where_lanes(index->src(2), put_data) : put_data();
+  }
+
+  // ---- selection by meaning ----------------------------------------------------------------------------------------
+  static bool accepts(const OperandSpec& s, U x, bool signs) {
+    const Scalar wanted = s.type, given = x->dtype.scalar;
+    if (wanted == given) return true;
+    DType w{wanted, 1}, g{given, 1};
+    return !signs && w.is_int() && g.is_int() && w.bits() == g.bits();
+  }
+  static bool amount_of_shift(const Candidate& c, size_t operand) {  // its dtype says nothing
+    for (int k = 0; k + 1 < c.meaning.n; k++) {
+      const Pat::Term& t = c.meaning.term[size_t(k)];
+      if (t.kind != Pat::Term::NODE || (Op(t.v) != Op::SHL && Op(t.v) != Op::SHR)) continue;
+      int at = k + 1;  // skip the first source
+      for (int open = 1; open > 0; at++) {
+        const Pat::Term& s = c.meaning.term[size_t(at)];
+        open += (s.kind == Pat::Term::NODE || s.kind == Pat::Term::ANY_OF ? s.sources : 0) - 1;
+      }
+      if (c.meaning.term[size_t(at)].kind == Pat::Term::HOLE && c.meaning.term[size_t(at)].v == operand) return true;
+    }
+    return false;
+  }
+  bool by_meaning(U u) {
+    const Candidate* best = nullptr;
+    Match best_match;
+    int best_cost = 1 << 20;
+    const bool vector_unit = !in_scalar_unit(u);
+    for (const Candidate& c : rows().by_op[vector_unit][int(u->op)]) {
+      DType rt = c.row->dtype, t = u->dtype;
+      if (rt.scalar != t.scalar && (c.signs || !rt.is_int() || !t.is_int() || rt.bits() != t.bits())) continue;
+      Match m;
+      if (!match(c.meaning, u, m)) continue;
+      std::span<const OperandSpec> specs = isa::operands_of(*c.row);
+      bool ok = true;
+      int cost = 8 - 8 * c.nodes + (c.row->format == rdna::VOP3);
+      for (size_t i = 1; ok && i < c.row->shown; i++) {
+        U x = m.at[i];
+        ok = x && (accepts(specs[i], x, c.signs) || amount_of_shift(c, i)) && !x->dtype.is_bool();
+        if (!ok) break;
+        if (c.row->kind[i]) ok = x->is_const();
+        if (c.row->format == rdna::VOP2 && i == 2 && (x->is_const() || in_scalar_unit(x)) && !commutes(*c.row)) cost++;
+      }
+      ok &= covered(c, u);
+      if (ok && cost < best_cost) best = &c, best_cost = cost, best_match = m;
+    }
+    if (!best) return false;
+    Operand ops[isa::max_operands];
+    std::span<const OperandSpec> specs = isa::operands_of(*best->row);
+    u8 modifiers[isa::max_operands] = {};
+    for (size_t i = 1; i < best->row->shown; i++) {
+      U x = best_match.at[i];
+      if (x->op == Op::NEG && x->dtype.is_float() && !registers_.contains(x) && deferred_.contains(x) && negates(*best->row, specs[i]))
+        x = x->src(0), modifiers[i] = rdna::NEGATE;
+      ops[i] = value(x);
+      if (specs[i].bits == 32 && ops[i].kind == Operand::REG && ops[i].bits == 64) ops[i] = part(ops[i], 0);
+    }
+    for (size_t i = 1; i < best->row->shown; i++)
+      check(ops[i].kind != Operand::REG || specs[i].bits <= 32 || ops[i].bits >= specs[i].bits, best->row->name, " takes ", specs[i].bits, " bits: ", u, " ", u->src(0)->dtype);
+    ops[0] = result(u);
+    CodeLine& line = put(*best->row, std::span<const Operand>(ops, best->row->shown));
+    for (size_t i = 1; i < best->row->shown; i++) line.inst.op[i].modifiers |= modifiers[i];
+    return true;
+  }
+  static bool negates(const rdna::Row& row, const OperandSpec& s) {
+    return s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 && row.neg >> (s.place - rdna::fields::SRC0) & 1 && !commutes(row);
+  }
+  // Nodes below the root that a row covers must wait still, or they would be computed twice.
+  bool covered(const Candidate& c, U root) {
+    if (c.nodes == 1) return true;
+    std::vector<std::pair<int, U>> work{{0, root}};
+    // The terms of the pattern in order, beside the nodes that they stand for; either order of commutative sources.
+    struct Walk {
+      const Candidate& c;
+      Selector& self;
+      int at = 0;
+      bool term(U u) {
+        const Pat::Term& t = c.meaning.term[size_t(at++)];
+        if (t.kind != Pat::Term::NODE) return true;
+        if (u->op != Op(t.v) || u->nsrc != t.sources) return false;
+        if (at > 1 && (!self.deferred_.contains(u) || self.registers_.contains(u))) return false;
+        const int begin = at;
+        bool ok = true;
+        for (int i = 0; ok && i < t.sources; i++) ok = term(u->src(i));
+        if (ok || !has(u->op, COMMUTES) || t.sources != 2) return ok;
+        at = begin;
+        return term(u->src(1)) && term(u->src(0));
+      }
+    };
+    return Walk{c, *this}.term(root);
+  }
+
+  // ---- named sequences ---------------------------------------------------------------------------------------------
+  void emit(U u) {
+    current_ = u;
+    DType t = u->dtype;
+    switch (u->op) {
+      case Op::LOAD: return load(u);
+      case Op::STORE: return store(u);
+      case Op::INDEX: return base(u);
+      case Op::REDUCE: return reduce_lanes(u);
+      case Op::CAST: return cast_to(u);
+      case Op::BITCAST: return bitcast(u);
+      case Op::WHERE: return select(u);
+      case Op::CMPLT:
+      case Op::CMPEQ:
+      case Op::CMPNE: return compare(u);
+      case Op::FDIV: return divide(u);
+      case Op::SQRT: return t.bits() == 64 ? square_root_64(u) : square_root_32(u);
+      case Op::AND:
+      case Op::OR:
+      case Op::XOR:
+        if (t.is_bool()) return logic(u);
+        break;
+      case Op::MIN:
+      case Op::MAX:
+        if (t.is_float()) return extreme(u);
+        break;
+      case Op::NEG: return negate(u);
+      case Op::SUB:
+        if (t.scalar == Scalar::F64) {
+          Operand a = value(u->src(0)), b = to_vgpr(value(u->src(1)), 2);
+          ins("v_add_f64", {result(u), a, b}).inst.op[2].modifiers = rdna::NEGATE;
+          return;
+        }
+        break;
+      default: break;
+    }
+    if (by_meaning(u)) return;
+    if (t.is_int() && t.bits() == 64) return wide(u);
+    throw Error("rdna: no row computes ", u->op, " ", u->dtype, u->nsrc ? str(" from ", u->src(0)->dtype) : "");
+  }
+
+  // The base of addresses that share a PARAM and a scalar offset.
+  void base(U u) {
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = scalar(2);
+    define(u, r);
+    if (u->src(1)->dtype.bits() == 64) {
+      b = to_sgpr(b, 2);
+      ins("s_add_u32", {part(r, 0), part(a, 0), part(b, 0)});
+      ins("s_addc_u32", {part(r, 1), part(a, 1), part(b, 1)});
+      return;
+    }
+    if (b.kind != Operand::IMM) b = to_sgpr(b, 1);
+    Operand high = isa::imm(b.kind == Operand::IMM && b.imm < 0 ? -1 : 0);
+    if (b.kind == Operand::REG && u->src(1)->min < 0) ins("s_ashr_i32", {high = scalar(), b, isa::imm(31)});
+    ins("s_add_u32", {part(r, 0), part(a, 0), b});
+    ins("s_addc_u32", {part(r, 1), part(a, 1), high});
+  }
+  void add_64(const Operand& r, const Operand& a, const Operand& b, bool subtract) {
+    Operand carry = scalar(), unused = scalar();
+    ins(subtract ? "v_sub_co_u32" : "v_add_co_u32", {part(r, 0), carry, part(a, 0), part(b, 0)});
+    ins(subtract ? "v_sub_co_ci_u32" : "v_add_co_ci_u32", {part(r, 1), unused, part(a, 1), part(b, 1), carry});
+  }
+  void wide(U u) {  // 64-bit integers, by halves
+    Operand a = value(u->src(0)), b = u->nsrc > 1 ? value(u->src(1)) : Operand{};
+    const bool scalar_unit = in_scalar_unit(u);
+    Operand r = result(u);
+    switch (u->op) {
+      case Op::ADD:
+      case Op::SUB:
+        if (!scalar_unit) return add_64(r, a, b, u->op == Op::SUB);
+        ins(u->op == Op::ADD ? "s_add_u32" : "s_sub_u32", {part(r, 0), part(a, 0), part(b, 0)});
+        ins(u->op == Op::ADD ? "s_addc_u32" : "s_subb_u32", {part(r, 1), part(a, 1), part(b, 1)});
+        return;
+      case Op::AND:
+      case Op::OR:
+      case Op::XOR: {
+        const char* names[2][3] = {{"s_and_b32", "s_or_b32", "s_xor_b32"}, {"v_and_b32", "v_or_b32", "v_xor_b32"}};
+        const char* name = names[!scalar_unit][u->op == Op::AND ? 0 : u->op == Op::OR ? 1 : 2];
+        for (int k = 0; k < 2; k++) ins(name, {part(r, k), part(a, k), part(b, k)});
+        return;
+      }
+      case Op::MUL: {  // of two values that fit 32 bits
+        if (scalar_unit) {
+          ins("s_mul_i32", {part(r, 0), part(a, 0), part(b, 0)});
+          ins("s_mul_hi_u32", {part(r, 1), part(a, 0), part(b, 0)});
+        } else {
+          ins("v_mad_u64_u32", {r, scalar(), part(a, 0), part(b, 0), isa::imm(0)});
+        }
+        return;
+      }
+      default: throw Error("rdna: no sequence computes ", u->op, " ", u->dtype);
+    }
+  }
+  void negate(U u) {
+    DType t = u->dtype;
+    Operand a = value(u->src(0)), r = result(u);
+    if (t.is_float()) {
+      const i64 sign = i64(1) << (t.bits() == 16 ? 15 : 31);
+      if (t.bits() == 64) move(part(r, 0), part(a, 0));
+      const int last = t.bits() == 64;
+      ins("v_xor_b32", {part(r, last), isa::imm(i64(i32(u32(sign)))), part(a, last)});
+    } else if (t.bits() == 64) {
+      if (in_scalar_unit(u)) {
+        ins("s_sub_u32", {part(r, 0), isa::imm(0), part(a, 0)});
+        ins("s_subb_u32", {part(r, 1), isa::imm(0), part(a, 1)});
+      } else {
+        add_64(r, isa::imm(0), a, true);
+      }
+    } else {
+      ins(in_scalar_unit(u) ? "s_sub_i32" : "v_sub_nc_u32", {r, isa::imm(0), a});
+    }
+  }
+  void logic(U u) {
+    Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
+    ins(u->op == Op::AND ? "s_and_b32" : u->op == Op::OR ? "s_or_b32" : "s_xor_b32", {r, a, b});
+  }
+  bool compares_in_scalar_unit(U u) const {
+    for (U s : u->src())
+      if (const bool* k = scalar_.find(s); !k || !*k) return false;
+    const bool* own = scalar_.find(u);
+    return own && *own;
+  }
+  // Sets SCC. False: where the condition holds SCC is 0.
+  bool scalar_compare(U u) {
+    DType t = u->src(0)->dtype;
+    Operand a = value(u->src(0)), b = value(u->src(1));
+    if (t.bits() == 64) {
+      ins(u->op == Op::CMPEQ ? "s_cmp_eq_u64" : "s_cmp_lg_u64", {a, b});
+      return true;
+    }
+    ins(u->op == Op::CMPEQ ? "s_cmp_eq_u32" : u->op == Op::CMPNE ? "s_cmp_lg_u32" : t.is_signed() ? "s_cmp_lt_i32" : "s_cmp_lt_u32", {a, b});
+    return true;
+  }
+  void compare(U u) {
+    DType t = u->src(0)->dtype;
+    if (compares_in_scalar_unit(u)) {
+      scalar_compare(u);
+      ins("s_cselect_b32", {result(u), isa::imm(-1), isa::imm(0)});
+      return;
+    }
+    Operand a = value(u->src(0)), b = value(u->src(1));
+    const char* type = t.is_float() ? (t.bits() == 64 ? "f64" : "f32") : t.bits() == 64 ? (t.is_signed() ? "i64" : "u64") : t.is_signed() ? "i32" : "u32";
+    const char* relation = u->op == Op::CMPLT ? "lt_" : u->op == Op::CMPEQ ? "eq_" : t.is_float() ? "neq_" : "ne_";
+    ins(str("v_cmp_", relation, type), {result(u), a, b});
+  }
+  void select(U u) {
+    U c = u->src(0);
+    const int n = dwords_of(u->dtype);
+    if (in_scalar_unit(u) && !u->dtype.is_bool()) {
+      if (deferred_.contains(c) && !registers_.contains(c) && has(c->op, TO_BOOL)) {
+        Operand a = value(u->src(1)), b = value(u->src(2));
+        scalar_compare(c);
+        ins(n == 2 ? "s_cselect_b64" : "s_cselect_b32", {result(u), a, b});
+        return;
+      }
+      Operand a = value(u->src(1)), b = value(u->src(2)), mask = value(c);
+      ins("s_cmp_lg_u32", {mask, isa::imm(0)});
+      ins(n == 2 ? "s_cselect_b64" : "s_cselect_b32", {result(u), a, b});
+      return;
+    }
+    Operand mask = value(c), a = value(u->src(1)), b = value(u->src(2)), r;
+    if (mask.kind == Operand::IMM) mask = to_sgpr(mask, 1);
+    r = result(u);
+    for (int k = 0; k < n; k++) {
+      // Both halves of a 64-bit result need the old values.
+      Operand x = part(a, k), y = part(b, k);
+      ins("v_cndmask_b32", {part(r, k), y, x, mask});
+    }
+  }
+  // NaN if either source is one; the instruction gives the other one then.
+  void extreme(U u) {
+    DType t = u->dtype;
+    U x = u->src(0), y = u->src(1);
+    const bool largest = u->op == Op::MAX;
+    const std::string type = t.bits() == 64 ? "f64" : "f32";
+    Operand a = value(x), b = value(y), mask = scalar();
+    const int n = dwords_of(t);
+    if (y->is_const() && y->const_float() == y->const_float()) {
+      Operand r = result(u);
+      b = in_register(b, n, false);
+      ins(named(largest ? "v_cmp_lt_" : "v_cmp_gt_", type), {mask, a, b});
+      for (int k = 0; k < n; k++) ins("v_cndmask_b32", {part(r, k), part(a, k), part(b, k), mask});
+      return;
+    }
+    Operand m = vector(n), r;
+    ins(named("v_cmp_u_", type), {mask, a, b});
+    ins(named(largest ? "v_max_" : "v_min_", type), {m, a, b});
+    const i64 nan = t.bits() == 64 ? bits_of(constant_float(F64, NAN)) : bits_of(constant_float(F32, NAN));
+    r = result(u);
+    for (int k = 0; k < n; k++) ins("v_cndmask_b32", {part(r, k), part(m, k), part(isa::imm(nan), k), mask});
+  }
+  static Operand negated(Operand o) {
+    o.modifiers |= rdna::NEGATE;
+    return o;
+  }
+  void divide(U u) {
+    const bool wide = u->dtype.bits() == 64;
+    const std::string type = wide ? "f64" : "f32";
+    const int n = wide ? 2 : 1;
+    Operand a = to_vgpr(value(u->src(0)), n), b = to_vgpr(value(u->src(1)), n);
+    const Operand one = isa::imm(bits_of(constant_float(u->dtype, 1)));
+    Operand divisor = vector(n), dividend = vector(n), flag = fixed(rdna::VCC_LO), r0 = vector(n), e = vector(n), r1 = vector(n), q = vector(n);
+    auto fma = [&](const Operand& x, const Operand& y, const Operand& z) {
+      Operand r = vector(n);
+      fused(type, r, negated(x), y, z);
+      return r;
+    };
+    auto fma_plus = [&](const Operand& x, const Operand& y, const Operand& z) {
+      Operand r = vector(n);
+      fused(type, r, x, y, z);
+      return r;
+    };
+    (void)r1, (void)e;
+    ins(named("v_div_scale_", type), {divisor, scalar(), b, b, a});
+    ins(named("v_rcp_", type), {r0, divisor});
+    Operand r = fma_plus(fma(divisor, r0, one), r0, r0);
+    if (wide) r = fma_plus(fma(divisor, r, one), r, r);
+    ins(named("v_div_scale_", type), {dividend, flag, a, b, a}, CodeLine::FENCE);
+    ins(named("v_mul_", type), {q, dividend, r});
+    Operand rest = fma(divisor, q, dividend);
+    if (!wide) {
+      q = fma_plus(rest, r, q);
+      rest = fma(divisor, q, dividend);
+    }
+    Operand scaled = vector(n);
+    ins(named("v_div_fmas_", type), {scaled, rest, r, q}, CodeLine::FENCE);
+    ins(named("v_div_fixup_", type), {result(u), scaled, b, a});
+  }
+  void fused(const std::string& type, const Operand& r, const Operand& x, const Operand& y, const Operand& z) {
+    const u8 modifiers[3] = {x.modifiers, y.modifiers, z.modifiers};
+    Operand plain[3] = {x, y, z};
+    for (Operand& o : plain) o.modifiers = 0;
+    CodeLine& line = ins(named("v_fma_", type), {r, plain[0], plain[1], plain[2]});
+    for (int i = 0; i < 3; i++) line.inst.op[i + 1].modifiers = modifiers[i];
+  }
+  // The approximation is one unit off at most: the neighbours' remainders say which is nearest.
+  void square_root_32(U u) {
+    Operand x = to_vgpr(value(u->src(0)), 1), small = scalar(), scaled = vector(), s = vector(), low = vector(), high = vector();
+    auto f = [](double v) { return isa::imm(bits_of(constant_float(F32, v))); };
+    ins("v_cmp_gt_f32", {small, f(0x1p-96), x});
+    Operand times = vector();
+    ins("v_mul_f32", {times, f(0x1p32), x});
+    ins("v_cndmask_b32", {scaled, x, times, small});
+    ins("v_sqrt_f32", {s, scaled});
+    ins("v_add_nc_u32", {low, isa::imm(-1), s});
+    ins("v_add_nc_u32", {high, isa::imm(1), s});
+    Operand below = vector(), above = vector(), take_low = scalar(), take_high = scalar(), r0 = vector(), r1 = vector(), r2 = vector(), r3 = vector(), special = scalar();
+    fused("f32", below, negated(low), s, scaled);
+    fused("f32", above, negated(high), s, scaled);
+    ins("v_cmp_ge_f32", {take_low, isa::imm(0), below});
+    ins("v_cndmask_b32", {r0, s, low, take_low});
+    ins("v_cmp_lt_f32", {take_high, isa::imm(0), above});
+    ins("v_cndmask_b32", {r1, r0, high, take_high});
+    ins("v_mul_f32", {r2, f(0x1p-16), r1});
+    ins("v_cndmask_b32", {r3, r1, r2, small});
+    ins("v_cmp_class_f32", {special, scaled, isa::imm(zero_or_infinity)});
+    ins("v_cndmask_b32", {result(u), r3, scaled, special});
+  }
+  void square_root_64(U u) {
+    Operand x = to_vgpr(value(u->src(0)), 2), small = scalar(), up = vector(), down = vector(), scaled = vector(2), y = vector(2), special = scalar();
+    auto f = [](double v) { return isa::imm(bits_of(constant_float(F64, v))); };
+    ins("v_cmp_gt_f64", {small, to_vgpr(f(0x1p-767), 2), x});
+    ins("v_cndmask_b32", {up, isa::imm(0), isa::imm(256), small});
+    ins("v_ldexp_f64", {scaled, x, up});
+    ins("v_rsq_f64", {y, scaled});
+    auto fma = [&](const Operand& a, const Operand& b, const Operand& c) {
+      Operand r = vector(2);
+      fused("f64", r, a, b, c);
+      return r;
+    };
+    Operand g = vector(2), h = vector(2);
+    ins("v_mul_f64", {g, scaled, y});
+    ins("v_mul_f64", {h, f(0.5), y});
+    Operand r = fma(negated(h), g, f(0.5));
+    g = fma(g, r, g);
+    h = fma(h, r, h);
+    for (int i = 0; i < 2; i++) g = fma(fma(negated(g), g, scaled), h, g);
+    Operand back = vector(2);
+    ins("v_cndmask_b32", {down, isa::imm(0), isa::imm(-128), small});
+    ins("v_ldexp_f64", {back, g, down});
+    ins("v_cmp_class_f64", {special, scaled, isa::imm(zero_or_infinity)});
+    Operand out = result(u);
+    for (int k = 0; k < 2; k++) ins("v_cndmask_b32", {part(out, k), part(back, k), part(scaled, k), special});
+  }
+  static constexpr i64 zero_or_infinity = 1 << 5 | 1 << 6 | 1 << 9;  // -0, +0, +infinity: of v_cmp_class
+
+  // ---- conversions -------------------------------------------------------------------------------------------------
+  Operand low_half(U x) {  // of a 64-bit value that is the extension of 32 bits
+    return part(value(x), 0);
+  }
+  void cast_to(U u) {
+    U x = u->src(0);
+    DType from = x->dtype, t = u->dtype;
+    if (x->op == Op::RANGE) return define(u, value(x));
+    if (t.is_bool()) {
+      Operand a = value(x);
+      if (from.is_float()) {
+        ins(from.bits() == 64 ? "v_cmp_neq_f64" : "v_cmp_neq_f32", {result(u), isa::imm(0), a});
+      } else if (compares_in_scalar_unit(u)) {
+        from.bits() == 64 ? ins("s_cmp_lg_u64", {a, isa::imm(0)}) : ins("s_cmp_lg_u32", {a, isa::imm(0)});
+        ins("s_cselect_b32", {result(u), isa::imm(-1), isa::imm(0)});
+      } else {
+        ins(from.bits() == 64 ? "v_cmp_ne_u64" : "v_cmp_ne_u32", {result(u), isa::imm(0), a});
+      }
+      return;
+    }
+    if (from.is_bool()) {
+      Operand mask = value(x), r = result(u);
+      const i64 one = t.is_float() ? bits_of(constant_float(t, 1)) : 1;
+      for (int k = 0; k < dwords_of(t); k++) {
+        const Operand number = part(isa::imm(t.bits() == 64 ? one : i64(u32(one))), k);
+        if (is_scalar(r))
+          ins("s_and_b32", {part(r, k), mask, number});
+        else
+          ins("v_cndmask_b32", {part(r, k), isa::imm(0), number, mask.kind == Operand::IMM ? to_sgpr(mask, 1) : mask});
+      }
+      return;
+    }
+    if (t.is_int() && from.is_int()) return resize(u);
+    if (by_meaning(u)) return;
+    throw Error("rdna: no row converts ", from, " to ", t);
+  }
+  void resize(U u) {
+    U x = u->src(0);
+    DType from = x->dtype, t = u->dtype;
+    const bool scalar_unit = in_scalar_unit(u);
+    if (t.bits() == 32 && x->op == Op::SHR && !registers_.contains(x) && deferred_.contains(x) && x->src(0)->op == Op::MUL &&
+        x->src(1)->is_const() && x->src(1)->arg(0) >= 32 && from.scalar == Scalar::U64 && fits_u32(x->src(0)->src(0)) &&
+        fits_u32(x->src(0)->src(1)) && deferred_.contains(x->src(0)) && !registers_.contains(x->src(0))) {
+      Operand a = low_half(x->src(0)->src(0)), b = low_half(x->src(0)->src(1));
+      const i64 shift = x->src(1)->arg(0) - 32;
+      Operand r = result(u), high = shift ? (scalar_unit ? scalar() : vector()) : r;
+      ins(scalar_unit ? "s_mul_hi_u32" : "v_mul_hi_u32", {high, a, b});
+      if (!shift) return;
+      if (scalar_unit)
+        ins("s_lshr_b32", {r, high, isa::imm(shift)});
+      else
+        ins("v_lshrrev_b32", {r, isa::imm(shift), high});
+      return;
+    }
+    Operand a = value(x);
+    if (a.kind == Operand::IMM) a = in_register(a, dwords_of(from), scalar_unit);
+    if (t.bits() == 64) {
+      if (from.bits() == 64) return define(u, a);
+      Operand r = result(u);
+      move(part(r, 0), a);
+      if (from.is_unsigned())
+        ins(scalar_unit ? "s_mov_b32" : "v_mov_b32", {part(r, 1), isa::imm(0)});
+      else if (scalar_unit)
+        ins("s_ashr_i32", {part(r, 1), a, isa::imm(31)});
+      else
+        ins("v_ashrrev_i32", {part(r, 1), isa::imm(31), a});
+      return;
+    }
+    if (from.bits() == 64) a = part(a, 0);
+    const bool kept = t.bits() == 32 || (from.bits() < t.bits() && (from.is_unsigned() || t.is_signed())) || (from.bits() == t.bits() && from.is_signed() == t.is_signed());
+    if (kept) return define(u, a);
+    Operand r = result(u);
+    const i64 mask = (i64(1) << t.bits()) - 1;
+    if (t.is_unsigned())
+      ins(scalar_unit ? "s_and_b32" : "v_and_b32", {r, isa::imm(mask), a});
+    else if (scalar_unit)
+      ins(t.bits() == 8 ? "s_sext_i32_i8" : "s_sext_i32_i16", {r, a});
+    else
+      ins("v_bfe_i32", {r, a, isa::imm(0), isa::imm(t.bits())});
+  }
+  void bitcast(U u) {
+    U x = u->src(0);
+    Operand a = value(x);
+    DType t = u->dtype, from = x->dtype;
+    if (t.bits() < 32 && t.is_int() && from.bits() == t.bits() && (from.is_float() || from.is_signed() != t.is_signed())) {
+      Operand r = result(u);  // narrow integers are extended
+      const i64 mask = (i64(1) << t.bits()) - 1;
+      if (t.is_unsigned())
+        ins("v_and_b32", {r, isa::imm(mask), a});
+      else
+        ins("v_bfe_i32", {r, in_register(a, 1, false), isa::imm(0), isa::imm(t.bits())});
+      return;
+    }
+    if (a.kind == Operand::IMM) a = in_register(a, dwords_of(from), in_scalar_unit(u));
+    define(u, a);
+  }
+
+  // ---- across lanes ------------------------------------------------------------------------------------------------
+  // Halving distances: lane i takes what lane i ^ 1, 2, 4, 8 has through DPP, then the other row of 16 by permlanex16.
+  void reduce_lanes(U u) {
+    DType t = u->dtype;
+    const Op op = Op(u->arg(0));
+    const int n = dwords_of(t);
+    Operand x = to_vgpr(value(u->src(0)), n);
+    u64 identity = 0;
+    for (u64 k = 0; k < 16; k++) identity |= k << 4 * k;
+    for (int distance = 1; distance < 32; distance *= 2) {
+      Operand other = vector(n);
+      for (int k = 0; k < n; k++) {
+        if (distance < 16) {
+          ins("v_mov_b32", {part(other, k), part(x, k)}).inst.modifiers = row_xmask(distance);
+        } else {
+          move(part(other, k), part(x, k));
+          code_.lines.back().kind = CodeLine::INST;
+          ins("v_permlanex16_b32", {part(other, k), part(x, k), to_sgpr(isa::imm(i64(i32(u32(identity)))), 1), to_sgpr(isa::imm(i64(i32(u32(identity >> 32)))), 1)});
+        }
+      }
+      U leaves[2] = {make(Op::ACC, t, {}, {next_leaf_++}), make(Op::ACC, t, {}, {next_leaf_++})};
+      registers_[leaves[0]] = x, registers_[leaves[1]] = other;
+      U sum = decompose(make(op, t, {leaves[0], leaves[1]}), target_);
+      for (U node : toposort(sum))
+        if (node->op != Op::CONST && node->op != Op::ACC) emit(node);
+      x = value(sum);
+    }
+    current_ = u;
+    move(result(u), x);
+  }
+  static u64 row_xmask(int distance) {  // all rows and banks
+    static const u64 none = [] {
+      isa::Instruction i;
+      std::string error;
+      bool ok = isa::find_isa("rdna")->parse("v_mov_b32_dpp v0, v0 row_xmask:0 row_mask:0xf bank_mask:0xf", i, error);
+      check(ok, error);
+      return i.modifiers;
+    }();
+    rdna::Modifiers m = rdna::Modifiers::of(none);
+    m.dpp += u64(distance);
+    return m.bits();
+  }
+
+  // ---- loops -------------------------------------------------------------------------------------------------------
+  void init(U reduce) {
+    Operand acc = *accumulators_.find(reduce);
+    registers_[make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)})] = acc;
+    move(acc, value(identity_of(Op(reduce->arg(0)), reduce->dtype)));
+  }
+  void loop(U range) {
+    Operand counter = scalar();
+    define(range, counter);
+    ins("s_mov_b32", {counter, isa::imm(0)});
+    mark(CodeLine::LOOP, -1, range);
+    loop_labels_.push_back(next_label_);
+    mark(CodeLine::LABEL, next_label_++, nullptr);
+  }
+  void end(U range) {
+    Operand counter = *registers_.find(range);
+    if (unsynchronised_) synchronise(), unsynchronised_ = false;  // nobody fills LDS again before all have read it
+    ins("s_add_i32", {counter, counter, isa::imm(1)});
+    ins("s_cmp_lt_i32", {counter, isa::imm(range->src(0)->arg(0))});
+    CodeLine& jump = ins("s_cbranch_scc1", {isa::imm(0)}, CodeLine::JUMP);
+    jump.label = loop_labels_.back();
+    loop_labels_.pop_back();
+    mark(CodeLine::END, -1, range);
+  }
+
+  const Linear& linear_;
+  const Target& target_;
+  MachineCode code_;
+  UMap<bool> scalar_;
+  UMap<Operand> registers_, accumulators_, accumulator_of_;
+  UMap<int> uses_, deferred_;  // deferred: how many nodes deep
+  UMap<U> user_;
+  std::vector<int> loop_labels_;
+  U current_ = nullptr;
+  bool unsynchronised_ = false;
+  i64 next_leaf_ = i64(1) << 32;
+  int next_label_ = 0, prologue_ = 0;
+};
+
+// ---- after registers are known -------------------------------------------------------------------------------------
+constexpr u32 spill_vectors_from = 255;  // scalars are spilled to lanes of vector registers, from here downwards
+
+void spill_vector(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
+  for (int k = 0; k < r.bits / 32; k++) {
+    Operand dword = r;
+    dword.bits = 32, dword.reg += u32(k) << part_shift;
+    CodeLine& line = out.emplace_back();
+    const rdna::Row& row = rdna::row_at(rdna::rows_called(load ? "scratch_load_b32" : "scratch_store_b32")[0]);
+    line.inst.row = &row;
+    Operand none, base = isa::reg(RegClass::SCALAR, 32, rdna::NULL_REGISTER);
+    const Operand ops[] = {load ? dword : none, load ? none : dword, base, isa::imm(offset + 4 * k)};
+    for (const Operand& o : ops) line.inst.op[line.inst.n++] = o;
+  }
+}
+void spill_scalar(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
+  for (int k = 0; k < r.bits / 32; k++) {
+    Operand dword = r;
+    dword.bits = 32, dword.reg += u32(k) << part_shift;
+    const i64 slot = offset / 4 + k;
+    Operand lanes = isa::reg(RegClass::VECTOR, 32, spill_vectors_from - u32(slot / 32)), lane = isa::imm(slot % 32);
+    CodeLine& line = out.emplace_back();
+    line.inst.row = &rdna::row_at(rdna::rows_called(load ? "v_readlane_b32" : "v_writelane_b32")[0]);
+    const Operand ops[] = {load ? dword : lanes, load ? lanes : dword, lane};
+    for (const Operand& o : ops) line.inst.op[line.inst.n++] = o;
+  }
+}
+void spill_move(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
+  (r.cls == RegClass::SCALAR ? spill_scalar : spill_vector)(r, offset, load, out);
+}
+
+}  // namespace
+
+MachineCode select_rdna(const Linear& linear, const Target& target) { return Selector(linear, target).run(); }
+
+const SpillCode spill_code_rdna = {
+    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, true, out); },
+    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, false, out); }, true};
+
+RegisterFile register_file_rdna(const Target&) {
+  RegisterFile f;
+  for (u32 i = 0; i < 106; i++) f.scalar.push_back(i);
+  for (u32 i = 0; i < spill_vectors_from - 3; i++) f.vector.push_back(i);
+  return f;
+}
+
+// Branches in dwords from the next instruction; s_endpgm; then code that the instruction prefetch may read.
+void emit_rdna(const MachineCode& code, Program& program) {
+  const isa::Isa& isa = *isa::find_isa("rdna", program.arch);
+  std::vector<u8>& out = program.code;
+  std::vector<i64> labels;
+  struct Fix {
+    size_t at;
+    int label;
+  };
+  std::vector<Fix> fixes;
+  auto put = [&](const isa::Instruction& i) { check(isa.encode(i, out), "rdna cannot encode ", isa.print(i)); };
+  auto row = [&](const char* name) {
+    isa::Instruction i;
+    i.row = isa::rows_named(isa, name)[0];
+    for (const OperandSpec& s : isa::operands_of(*i.row))
+      if (!s.implicit) i.op[i.n++] = isa::imm(0);
+    return i;
+  };
+  for (const CodeLine& line : code.lines) {
+    if (line.kind == CodeLine::LABEL) {
+      if (size_t(line.label) >= labels.size()) labels.resize(size_t(line.label) + 1, -1);
+      labels[size_t(line.label)] = i64(out.size());
+    }
+    if (!line.inst.row) continue;
+    if (line.u) program.notes.push_back({u32(out.size()), ""});
+    isa::Instruction inst = line.inst;
+    if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR && !inst.op[1].modifiers && !inst.op[2].modifiers) {
+      inst.row = isa::rows_named(isa, "v_fmac_f32")[0];
+      inst.n = 3;
+    }
+    if (line.kind == CodeLine::JUMP) fixes.push_back({out.size(), line.label});
+    put(inst);
+    for (const isa::Operand& o : std::span(inst.op).first(inst.n)) {
+      if (o.kind != Operand::REG) continue;
+      const int last = int(o.reg) + std::max(1, o.bits / 32);
+      if (o.cls == RegClass::VECTOR) program.vectors = std::max(program.vectors, last);
+      if (o.cls == RegClass::SCALAR && o.reg < 106) program.scalars = std::max(program.scalars, last);
+    }
+  }
+  put(row("s_endpgm"));
+  for (const Fix& f : fixes) {
+    const i64 distance = (labels[size_t(f.label)] - i64(f.at) - 4) / 4;
+    check(distance == i16(distance), "a branch over ", distance, " dwords");
+    const i16 d = i16(distance);
+    std::memcpy(&out[f.at], &d, 2);
+  }
+  program.code_bytes = i64(out.size());
+  program.frame_bytes = code.frame_bytes;
+  constexpr int prefetched = 64;  // dwords
+  for (int i = 0; i < prefetched; i++) put(row("s_code_end"));
+}
+
+}  // namespace ingot

@@ -110,7 +110,7 @@ std::string print(const Machine&);
 // memory holds what is staged, u is expanded, v are vector lanes.
 struct Split {
   i64 block = 1, unroll = 1, lanes = 1;
-  bool thread = false;  // outer is the THREAD range (a GPU may have several)
+  bool thread = false;        // outer is the THREAD range (a GPU may have several)
   bool side_by_side = false;  // the unrolled copies are neighbours: ((outer * block + b) * lanes + v) * unroll + u
 };
 // STAGE: what a LOAD reads while the outer parts of its ranges stand still is packed into a level's memory first, as a
@@ -193,7 +193,8 @@ struct MachineCode {
 };
 MachineCode select_x86(const Linear&, const Target&);
 
-// ---- isel_rdna.cc: the same for RDNA, its registers and its bytes ----------------------------------------------------
+// ---- isel_rdna.cc: the same for RDNA, its registers and its bytes
+// ----------------------------------------------------
 struct RegisterFile;
 struct SpillCode;
 MachineCode select_rdna(const Linear&, const Target&);

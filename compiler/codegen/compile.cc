@@ -144,7 +144,8 @@ i64 operations(U sink) {  // of the whole kernel
 void naive_waits(MachineCode& code, const Target&) {  // TEMPORARY
   std::vector<CodeLine> out;
   auto text = [&](const char* t) {
-    CodeLine l; std::string e;
+    CodeLine l;
+    std::string e;
     check(isa::find_isa("rdna")->parse(t, l.inst, e), e);
     out.push_back(l);
   };
@@ -152,7 +153,8 @@ void naive_waits(MachineCode& code, const Target&) {  // TEMPORARY
     out.push_back(l);
     if (!l.inst.row) continue;
     std::string_view n = isa::name_of(*l.inst.row);
-    if (n.starts_with("global_load") || n.starts_with("ds_") || n.starts_with("s_load") || n.starts_with("scratch_l")) text("s_waitcnt vmcnt(0) lgkmcnt(0)");
+    if (n.starts_with("global_load") || n.starts_with("ds_") || n.starts_with("s_load") || n.starts_with("scratch_l"))
+      text("s_waitcnt vmcnt(0) lgkmcnt(0)");
     if (n.starts_with("v_rcp") || n.starts_with("v_sqrt") || n.starts_with("v_rsq")) text("s_waitcnt_depctr 0x0");
     if (n.starts_with("global_store") || n.starts_with("scratch_s")) text("s_waitcnt_vscnt null, 0x0");
   }
@@ -177,7 +179,8 @@ void assemble(const Linear& linear, const Target& target, const Machine& machine
 #endif
   };
   auto b = std::ranges::find(back_ends, target.isa, &BackEnd::isa);
-  if (b == std::end(back_ends)) throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86, ISA_RDNA)");
+  if (b == std::end(back_ends))
+    throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86, ISA_RDNA)");
   const RegisterFile registers = b->register_file(target);
   MachineCode code = b->select(linear, target);
   order_by_latency(code, registers, machine.issue_width);

@@ -28,8 +28,7 @@ void encode(const isa::Instruction& i, std::vector<u8>& out) {
   check(x86().encode(i, out), "x86 cannot encode ", isa::name_of(*i.row), ": ", x86().print(i));
 }
 
-void spill_move(Operand r, i64 offset, bool load, const Target& target,
-                std::vector<CodeLine>& lines) {
+void spill_move(Operand r, i64 offset, bool load, const Target& target, std::vector<CodeLine>& lines) {
   CodeLine& out = lines.emplace_back();
   if (r.cls == RegClass::SCALAR) r.bits = 64;
   const char* name = r.cls == RegClass::SCALAR ? "mov" : r.cls == RegClass::PREDICATE ? "kmovq" : "vmovups";
@@ -57,9 +56,12 @@ void spill_move(Operand r, i64 offset, bool load, const Target& target,
 
 }  // namespace
 
-const SpillCode spill_code_x86 = {
-    [](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) { spill_move(r, offset, true, t, out); },
-    [](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) { spill_move(r, offset, false, t, out); }};
+const SpillCode spill_code_x86 = {[](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) {
+                                    spill_move(r, offset, true, t, out);
+                                  },
+                                  [](const Operand& r, i64 offset, const Target& t, std::vector<CodeLine>& out) {
+                                    spill_move(r, offset, false, t, out);
+                                  }};
 
 RegisterFile register_file_x86(const Target& target) {
   RegisterFile f;

@@ -32,7 +32,9 @@ Pat without_amount_masks(const Pat& p) {
     int at = 0;
     void term(bool amount) {
       const Pat::Term& t = from.term[size_t(at)];
-      auto is = [&](int k, Op op) { return from.term[size_t(k)].kind == Pat::Term::NODE && Op(from.term[size_t(k)].v) == op; };
+      auto is = [&](int k, Op op) {
+        return from.term[size_t(k)].kind == Pat::Term::NODE && Op(from.term[size_t(k)].v) == op;
+      };
       if (amount && is(at, Op::CAST)) at++;
       if (amount && is(at, Op::AND) && from.term[size_t(at) + 1].kind == Pat::Term::HOLE &&
           from.term[size_t(at) + 2].kind == Pat::Term::IMM) {
@@ -154,6 +156,8 @@ class Selector {
     size_t buses = 0, most = row.cls == rdna::CLASS_mul64 && row.spec[row.shown - 1].bits == 64 ? 1 : 2;
     i64 literal = 0;
     bool has_literal = false;
+    for (size_t i = 0; i < given.size(); i++)
+      if (row.spec[i].place == rdna::fields::LIT) has_literal = true, literal = ops[i].imm, buses = 1;
     for (size_t i = 0; i < given.size(); i++) {
       const OperandSpec& s = row.spec[i];
       Operand& o = ops[i];
@@ -162,7 +166,8 @@ class Selector {
         continue;
       }
       bool to_vector = s.cls == RegClass::VECTOR && !is_vector(o) &&
-                       (s.also != RegClass::SCALAR || (s.place == rdna::fields::SRC1 && vector_unit && !(row.encodings & rdna::HAS_E64)));
+                       (s.also != RegClass::SCALAR ||
+                        (s.place == rdna::fields::SRC1 && vector_unit && !(row.encodings & rdna::HAS_E64)));
       if (o.kind == Operand::IMM && !to_vector) {
         if (rdna::inline_code(s, o.imm) && s.imm_bits) continue;
         const bool known = has_literal && literal == o.imm;
@@ -232,7 +237,9 @@ class Selector {
     }
     for (int k = 0; k < to.bits / 32; k++) {
       const Operand source = part(from, k);
-      const char* name = to.cls == RegClass::VECTOR ? "v_mov_b32" : is_vector(source) ? "v_readfirstlane_b32" : "s_mov_b32";
+      const char* name = to.cls == RegClass::VECTOR ? "v_mov_b32"
+                         : is_vector(source)        ? "v_readfirstlane_b32"
+                                                    : "s_mov_b32";
       CodeLine& line = ins(name, {part(to, k), source});
       if (source.kind == Operand::REG && source.cls == to.cls) line.kind = CodeLine::MOVE;
     }
@@ -333,7 +340,8 @@ class Selector {
     const int *uses = uses_.find(u), *depth = linear_.depth.find(u);
     U* user = user_.find(u);
     if (u->op == Op::NEG && u->dtype.is_float()) return true;  // a modifier of most sources
-    if (!has(u->op, ALU) || !uses || *uses != 1 || !depth || accumulator_of_.contains(u) || !has((*user)->op, ALU)) return false;
+    if (!has(u->op, ALU) || !uses || *uses != 1 || !depth || accumulator_of_.contains(u) || !has((*user)->op, ALU))
+      return false;
     const int* at = linear_.depth.find(*user);
     if (!at || *at != *depth || in_scalar_unit(u) != in_scalar_unit(*user)) return false;
     int waiting = 1;
@@ -449,7 +457,8 @@ class Selector {
       if (memory_is_local(index->src(0)))
         ins(named("ds_store_", suffix(t, false)), {a.offset, data, isa::imm(a.displacement)}, CodeLine::FENCE);
       else
-        ins(named("global_store_", suffix(t, false)), {a.offset, data, a.base, isa::imm(a.displacement)}, CodeLine::FENCE);
+        ins(named("global_store_", suffix(t, false)), {a.offset, data, a.base, isa::imm(a.displacement)},
+            CodeLine::FENCE);
     };
     index->nsrc > 2 ? where_lanes(index->src(2), put_data) : put_data();
   }
@@ -503,20 +512,23 @@ class Selector {
     u8 modifiers[isa::max_operands] = {};
     for (size_t i = 1; i < best->row->shown; i++) {
       U x = best_match.at[i];
-      if (x->op == Op::NEG && x->dtype.is_float() && !registers_.contains(x) && deferred_.contains(x) && negates(*best->row, specs[i]))
+      if (x->op == Op::NEG && x->dtype.is_float() && !registers_.contains(x) && deferred_.contains(x) &&
+          negates(*best->row, specs[i]))
         x = x->src(0), modifiers[i] = rdna::NEGATE;
       ops[i] = value(x);
       if (specs[i].bits == 32 && ops[i].kind == Operand::REG && ops[i].bits == 64) ops[i] = part(ops[i], 0);
     }
     for (size_t i = 1; i < best->row->shown; i++)
-      check(ops[i].kind != Operand::REG || specs[i].bits <= 32 || ops[i].bits >= specs[i].bits, best->row->name, " takes ", specs[i].bits, " bits: ", u, " ", u->src(0)->dtype);
+      check(ops[i].kind != Operand::REG || specs[i].bits <= 32 || ops[i].bits >= specs[i].bits, best->row->name,
+            " takes ", specs[i].bits, " bits: ", u, " ", u->src(0)->dtype);
     ops[0] = result(u);
     CodeLine& line = put(*best->row, std::span<const Operand>(ops, best->row->shown));
     for (size_t i = 1; i < best->row->shown; i++) line.inst.op[i].modifiers |= modifiers[i];
     return true;
   }
   static bool negates(const rdna::Row& row, const OperandSpec& s) {
-    return s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 && row.neg >> (s.place - rdna::fields::SRC0) & 1 && !commutes(row);
+    return s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 &&
+           row.neg >> (s.place - rdna::fields::SRC0) & 1 && !commutes(row);
   }
   // Nodes below the root that a row covers must wait still, or they would be computed twice.
   bool covered(const Candidate& c, U root) {
@@ -673,7 +685,11 @@ class Selector {
       ins(u->op == Op::CMPEQ ? "s_cmp_eq_u64" : "s_cmp_lg_u64", {a, b});
       return true;
     }
-    ins(u->op == Op::CMPEQ ? "s_cmp_eq_u32" : u->op == Op::CMPNE ? "s_cmp_lg_u32" : t.is_signed() ? "s_cmp_lt_i32" : "s_cmp_lt_u32", {a, b});
+    ins(u->op == Op::CMPEQ   ? "s_cmp_eq_u32"
+        : u->op == Op::CMPNE ? "s_cmp_lg_u32"
+        : t.is_signed()      ? "s_cmp_lt_i32"
+                             : "s_cmp_lt_u32",
+        {a, b});
     return true;
   }
   void compare(U u) {
@@ -684,7 +700,10 @@ class Selector {
       return;
     }
     Operand a = value(u->src(0)), b = value(u->src(1));
-    const char* type = t.is_float() ? (t.bits() == 64 ? "f64" : "f32") : t.bits() == 64 ? (t.is_signed() ? "i64" : "u64") : t.is_signed() ? "i32" : "u32";
+    const char* type = t.is_float()     ? (t.bits() == 64 ? "f64" : "f32")
+                       : t.bits() == 64 ? (t.is_signed() ? "i64" : "u64")
+                       : t.is_signed()  ? "i32"
+                                        : "u32";
     const char* relation = u->op == Op::CMPLT ? "lt_" : u->op == Op::CMPEQ ? "eq_" : t.is_float() ? "neq_" : "ne_";
     ins(str("v_cmp_", relation, type), {result(u), a, b});
   }
@@ -744,7 +763,8 @@ class Selector {
     const int n = wide ? 2 : 1;
     Operand a = to_vgpr(value(u->src(0)), n), b = to_vgpr(value(u->src(1)), n);
     const Operand one = isa::imm(bits_of(constant_float(u->dtype, 1)));
-    Operand divisor = vector(n), dividend = vector(n), flag = fixed(rdna::VCC_LO), r0 = vector(n), e = vector(n), r1 = vector(n), q = vector(n);
+    Operand divisor = vector(n), dividend = vector(n), flag = fixed(rdna::VCC_LO), r0 = vector(n), e = vector(n),
+            r1 = vector(n), q = vector(n);
     auto fma = [&](const Operand& x, const Operand& y, const Operand& z) {
       Operand r = vector(n);
       fused(type, r, negated(x), y, z);
@@ -780,7 +800,8 @@ class Selector {
   }
   // The approximation is one unit off at most: the neighbours' remainders say which is nearest.
   void square_root_32(U u) {
-    Operand x = to_vgpr(value(u->src(0)), 1), small = scalar(), scaled = vector(), s = vector(), low = vector(), high = vector();
+    Operand x = to_vgpr(value(u->src(0)), 1), small = scalar(), scaled = vector(), s = vector(), low = vector(),
+            high = vector();
     auto f = [](double v) { return isa::imm(bits_of(constant_float(F32, v))); };
     ins("v_cmp_gt_f32", {small, f(0x1p-96), x});
     Operand times = vector();
@@ -789,7 +810,8 @@ class Selector {
     ins("v_sqrt_f32", {s, scaled});
     ins("v_add_nc_u32", {low, isa::imm(-1), s});
     ins("v_add_nc_u32", {high, isa::imm(1), s});
-    Operand below = vector(), above = vector(), take_low = scalar(), take_high = scalar(), r0 = vector(), r1 = vector(), r2 = vector(), r3 = vector(), special = scalar();
+    Operand below = vector(), above = vector(), take_low = scalar(), take_high = scalar(), r0 = vector(), r1 = vector(),
+            r2 = vector(), r3 = vector(), special = scalar();
     fused("f32", below, negated(low), s, scaled);
     fused("f32", above, negated(high), s, scaled);
     ins("v_cmp_ge_f32", {take_low, isa::imm(0), below});
@@ -802,7 +824,8 @@ class Selector {
     ins("v_cndmask_b32", {result(u), r3, scaled, special});
   }
   void square_root_64(U u) {
-    Operand x = to_vgpr(value(u->src(0)), 2), small = scalar(), up = vector(), down = vector(), scaled = vector(2), y = vector(2), special = scalar();
+    Operand x = to_vgpr(value(u->src(0)), 2), small = scalar(), up = vector(), down = vector(), scaled = vector(2),
+            y = vector(2), special = scalar();
     auto f = [](double v) { return isa::imm(bits_of(constant_float(F64, v))); };
     ins("v_cmp_gt_f64", {small, to_vgpr(f(0x1p-767), 2), x});
     ins("v_cndmask_b32", {up, isa::imm(0), isa::imm(256), small});
@@ -869,9 +892,10 @@ class Selector {
     U x = u->src(0);
     DType from = x->dtype, t = u->dtype;
     const bool scalar_unit = in_scalar_unit(u);
-    if (t.bits() == 32 && x->op == Op::SHR && !registers_.contains(x) && deferred_.contains(x) && x->src(0)->op == Op::MUL &&
-        x->src(1)->is_const() && x->src(1)->arg(0) >= 32 && from.scalar == Scalar::U64 && fits_u32(x->src(0)->src(0)) &&
-        fits_u32(x->src(0)->src(1)) && deferred_.contains(x->src(0)) && !registers_.contains(x->src(0))) {
+    if (t.bits() == 32 && x->op == Op::SHR && !registers_.contains(x) && deferred_.contains(x) &&
+        x->src(0)->op == Op::MUL && x->src(1)->is_const() && x->src(1)->arg(0) >= 32 && from.scalar == Scalar::U64 &&
+        fits_u32(x->src(0)->src(0)) && fits_u32(x->src(0)->src(1)) && deferred_.contains(x->src(0)) &&
+        !registers_.contains(x->src(0))) {
       Operand a = low_half(x->src(0)->src(0)), b = low_half(x->src(0)->src(1));
       const i64 shift = x->src(1)->arg(0) - 32;
       Operand r = result(u), high = shift ? (scalar_unit ? scalar() : vector()) : r;
@@ -898,7 +922,8 @@ class Selector {
       return;
     }
     if (from.bits() == 64) a = part(a, 0);
-    const bool kept = t.bits() == 32 || (from.bits() < t.bits() && (from.is_unsigned() || t.is_signed())) || (from.bits() == t.bits() && from.is_signed() == t.is_signed());
+    const bool kept = t.bits() == 32 || (from.bits() < t.bits() && (from.is_unsigned() || t.is_signed())) ||
+                      (from.bits() == t.bits() && from.is_signed() == t.is_signed());
     if (kept) return define(u, a);
     Operand r = result(u);
     const i64 mask = (i64(1) << t.bits()) - 1;
@@ -913,7 +938,8 @@ class Selector {
     U x = u->src(0);
     Operand a = value(x);
     DType t = u->dtype, from = x->dtype;
-    if (t.bits() < 32 && t.is_int() && from.bits() == t.bits() && (from.is_float() || from.is_signed() != t.is_signed())) {
+    if (t.bits() < 32 && t.is_int() && from.bits() == t.bits() &&
+        (from.is_float() || from.is_signed() != t.is_signed())) {
       Operand r = result(u);  // narrow integers are extended
       const i64 mask = (i64(1) << t.bits()) - 1;
       if (t.is_unsigned())
@@ -943,7 +969,8 @@ class Selector {
         } else {
           move(part(other, k), part(x, k));
           code_.lines.back().kind = CodeLine::INST;
-          ins("v_permlanex16_b32", {part(other, k), part(x, k), to_sgpr(isa::imm(i64(i32(u32(identity)))), 1), to_sgpr(isa::imm(i64(i32(u32(identity >> 32)))), 1)});
+          ins("v_permlanex16_b32", {part(other, k), part(x, k), to_sgpr(isa::imm(i64(i32(u32(identity)))), 1),
+                                    to_sgpr(isa::imm(i64(i32(u32(identity >> 32)))), 1)});
         }
       }
       U leaves[2] = {make(Op::ACC, t, {}, {next_leaf_++}), make(Op::ACC, t, {}, {next_leaf_++})};
@@ -1045,7 +1072,8 @@ MachineCode select_rdna(const Linear& linear, const Target& target) { return Sel
 
 const SpillCode spill_code_rdna = {
     [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, true, out); },
-    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, false, out); }, true};
+    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, false, out); },
+    true};
 
 RegisterFile register_file_rdna(const Target&) {
   RegisterFile f;
@@ -1080,7 +1108,8 @@ void emit_rdna(const MachineCode& code, Program& program) {
     if (!line.inst.row) continue;
     if (line.u) program.notes.push_back({u32(out.size()), ""});
     isa::Instruction inst = line.inst;
-    if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR && !inst.op[1].modifiers && !inst.op[2].modifiers) {
+    if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR &&
+        !inst.op[1].modifiers && !inst.op[2].modifiers) {
       inst.row = isa::rows_named(isa, "v_fmac_f32")[0];
       inst.n = 3;
     }

@@ -26,8 +26,8 @@ struct Shape {            // what the heuristic looks at
   UMap<u64> deps;         // ranges that a node's value depends on
   std::vector<Access> accesses;
   std::vector<std::pair<U, u64>> alu;  // what computes elements, and the ranges it depends on
-  std::vector<U> loops, reduces;  // LOOP ranges of the stores; REDUCE ranges
-  U main_reduce = nullptr;        // the REDUCE with most iterations
+  std::vector<U> loops, reduces;       // LOOP ranges of the stores; REDUCE ranges
+  U main_reduce = nullptr;             // the REDUCE with most iterations
   u64 bit(U range) const {
     for (size_t i = 0; i < ranges.size(); i++)
       if (ranges[i] == range) return u64(1) << i;
@@ -291,7 +291,10 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
     };
     for (const Access& a : s.accesses) {
       std::optional<i64> step = vector ? stride(s, a.index, vector) : 0;
-      const double lines = !(a.deps & bit) ? 0.5 : step && std::abs(*step) <= 1 ? 1 : step && std::abs(*step) < 8 ? 2 : 8;
+      const double lines = !(a.deps & bit)                ? 0.5
+                           : step && std::abs(*step) <= 1 ? 1
+                           : step && std::abs(*step) < 8  ? 2
+                                                          : 8;
       each += runs(a.deps) * lines * (a.index->nsrc > 2 ? 2 : 1);
     }
     for (auto& [u, d] : s.alu) each += runs(d) * 0.25;
@@ -311,7 +314,8 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   for (U r : s.loops) consider(r);
   auto closed_by_all = [&](U r) {  // a REDUCE inside which another one's lanes run has none
     return std::ranges::all_of(toposort(sink), [&](U u) {
-      return u->op != Op::REDUCE || !(*s.deps.find(u->src(0)) & s.bit(r)) || std::ranges::find(u->src(), r) != u->src().end();
+      return u->op != Op::REDUCE || !(*s.deps.find(u->src(0)) & s.bit(r)) ||
+             std::ranges::find(u->src(), r) != u->src().end();
     });
   };
   if (s.main_reduce)
@@ -368,7 +372,8 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
     const i64 n = bound(vector) / p->unroll;
     p->side_by_side = p->unroll > 1;
     p->lanes = rounded(n);
-    for (i64 lanes = most_items; n > most_items && (p->lanes > most_items || rounded(n) % p->lanes); lanes -= wave) p->lanes = lanes;
+    for (i64 lanes = most_items; n > most_items && (p->lanes > most_items || rounded(n) % p->lanes); lanes -= wave)
+      p->lanes = lanes;
     if (n * 2 <= wave) {  // a short axis shares the wave with the next
       p->lanes = i64(std::bit_ceil(u64(n)));
       for (size_t i = s.loops.size(); i-- > 0;)
@@ -385,7 +390,10 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   if (across)  // what is stored over an axis afterwards is stored by the lanes
     for (U store : sink->src())
       for (U r : store->src().subspan(2))
-        if (!(*s.deps.find(s.main_reduce) & s.bit(r)) && bound(r) >= wave && std::ranges::none_of(plan.splits, [](auto& x) { return x.first->range_kind() == RangeKind::LOOP && x.second.lanes > 1; })) plan.split(r)->lanes = wave;
+        if (!(*s.deps.find(s.main_reduce) & s.bit(r)) && bound(r) >= wave &&
+            std::ranges::none_of(
+                plan.splits, [](auto& x) { return x.first->range_kind() == RangeKind::LOOP && x.second.lanes > 1; }))
+          plan.split(r)->lanes = wave;
   for (U r : s.loops) plan.split(r)->thread = !across || plan.split(r)->lanes == 1;
   return plan;
 }

@@ -264,7 +264,8 @@ class Allocator {
   i64 new_slot(const VirtualRegister& v) {
     const bool apart = spill_.scalars_apart && v.cls == RegClass::SCALAR;
     i64& frame = apart ? code_.scalar_frame_bytes : code_.frame_bytes;
-    i64 bytes = spill_.scalars_apart ? v.count * 4 : std::max<i64>(v.cls == RegClass::VECTOR ? v.bits / 8 : 8, v.count * 4);
+    i64 bytes =
+        spill_.scalars_apart ? v.count * 4 : std::max<i64>(v.cls == RegClass::VECTOR ? v.bits / 8 : 8, v.count * 4);
     i64 unit = spill_.scalars_apart ? 4 : bytes, offset = (frame + unit - 1) / unit * unit;
     frame = offset + bytes;
     return offset;

@@ -14,9 +14,9 @@
 namespace ingot {
 namespace {
 
-constexpr i64 near = 4096;                    // displacements of global memory: 13 bits, signed
-constexpr i64 near_local = i64(1) << 16;      // of LDS: 16 bits
-constexpr i64 far_away = i64(1) << 32;        // bytes that a 32-bit offset reaches
+constexpr i64 near = 4096;                // displacements of global memory: 13 bits, signed
+constexpr i64 near_local = i64(1) << 16;  // of LDS: 16 bits
+constexpr i64 far_away = i64(1) << 32;    // bytes that a 32-bit offset reaches
 
 bool is_given(U u) {
   return u->op == Op::RANGE && (u->range_kind() == RangeKind::THREAD || u->range_kind() == RangeKind::VECTOR);
@@ -75,7 +75,8 @@ class WorkItem {
     take_apart(groups, group_, 1);
     for (U r : lanes) value_[r] = simplify(Expr(item_) % lanes_of_a_wave);
     take_apart(items, item_, lanes.empty() ? 1 : lanes_of_a_wave);
-    if (spare && !items.empty()) spare_ = Expr(item_) < Expr(threads), value_[items[0]] = make_alu(Op::WHERE, spare_, item_, index_constant(0));
+    if (spare && !items.empty())
+      spare_ = Expr(item_) < Expr(threads), value_[items[0]] = make_alu(Op::WHERE, spare_, item_, index_constant(0));
     if (spare && items.empty()) spare_ = Expr(item_) < Expr(1);
   }
   // What stores over the lanes of a wave, after reductions over them that do not depend on it, has the same lanes.
@@ -162,15 +163,20 @@ class WorkItem {
       depth[u] = d;
       src.clear();
       for (U s : u->src()) src.push_back(*became.find(s));
-      became[u] = u->op == Op::INDEX ? address(u, src, scalar, depth) : with_sources(u, src);
+      U v = u->op == Op::INDEX ? address(u, src, scalar, depth) : with_sources(u, src);
+      became[u] = v;
+      if (v != u) depth[v] = d, scalar[v] = bool(*scalar.find(u));
     }
     return *became.find(sink_);
   }
   U address(U u, const std::vector<U>& src, const UMap<bool>& scalar, const UMap<i64>& depth) {
     const i64 size = u->src(0)->dtype.bytes();
     U memory = memory_of(u);
-    LinearForm all = linear_form(u->src(1)), base, lane;
-    std::ranges::stable_sort(all.terms, {}, [&](const auto& t) { const i64* d = depth.find(t.first); return d ? *d : 0; });
+    LinearForm all = linear_form(src[1]), base, lane;
+    std::ranges::stable_sort(all.terms, {}, [&](const auto& t) {
+      const i64* d = depth.find(t.first);
+      return d ? *d : 0;
+    });
     const bool local = memory->op == Op::LOCAL;
     bool looped = false;
     for (auto& [term, k] : all.terms) {
@@ -282,10 +288,14 @@ class WorkItem {
       if (u->op == Op::INDEX) {
         U memory = memory_of(u), offset = u->src(1);
         i64 bytes = memory->arg(1) * memory->dtype.bytes();
-        wide_sources = u->dtype == VOID ? !fits_i32(offset) : memory->op == Op::PARAM && bytes > far_away && (offset->min < 0 || offset->max >= far_away);
+        wide_sources = u->dtype == VOID ? !fits_i32(offset)
+                                        : memory->op == Op::PARAM && bytes > far_away &&
+                                              (offset->min < 0 || offset->max >= far_away);
       }
       for (U s : u->src())
-        src.push_back(s->dtype.scalar != Scalar::IDX || (keeps && s->op == Op::RANGE) ? became(s) : wide_sources ? wide(s) : low(s));
+        src.push_back(s->dtype.scalar != Scalar::IDX || (keeps && s->op == Op::RANGE) ? became(s)
+                      : wide_sources                                                  ? wide(s)
+                                                                                      : low(s));
       if (u->op == Op::CAST && src[0] != u->src(0)) {
         became_[u] = cast(src[0], u->dtype);
         continue;

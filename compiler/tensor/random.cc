@@ -24,6 +24,10 @@ thread_local Generator g;
 // Two U32 words for each of the next elements of the stream, of this shape.
 std::pair<Tensor, Tensor> words(const Shape& shape) {
   if (!g.state.defined()) manual_seed(0);
+  if (Tensor here = g.state.to(ctx.DEV); here.uop() != g.state.uop()) {  // the state follows the device in use
+    realize(here);
+    g.state = here;
+  }
   i64 n = 1;
   for (i64 s : shape) n *= s;
   Tensor number = Tensor(make(Op::IOTA, I64, {}, {n})).reshape(shape).to(U64);

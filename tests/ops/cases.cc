@@ -367,6 +367,7 @@ void forward_on(const Case& c, const Place& place) {
 }
 TEST_P(Forward, Avx2) { forward_on(*GetParam(), avx2); }
 TEST_P(Forward, Avx512) { forward_on(*GetParam(), avx512); }
+TEST_P(Forward, Gfx1100) { forward_on(*GetParam(), gfx1100); }
 
 std::string gradient_name(const Case& c, size_t leaf) {  // the leaf-th float input
   for (size_t i = 0;; i++)
@@ -387,6 +388,7 @@ void gradient_on(const Case& c, const Place& place) {
 }
 TEST_P(Gradient, Avx2) { gradient_on(*GetParam(), avx2); }
 TEST_P(Gradient, Avx512) { gradient_on(*GetParam(), avx512); }
+TEST_P(Gradient, Gfx1100) { gradient_on(*GetParam(), gfx1100); }
 
 // In f64, along one random direction: (L(x + h v) - L(x - h v)) / 2h against the sum of gradient * v.
 TEST_P(Gradient, FiniteDifference) {

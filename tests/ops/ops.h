@@ -9,7 +9,8 @@ struct Place {
   const char* device;
   int guard;
 };
-inline constexpr Place reference{"REF", 0}, avx2{"CPU::avx2", 1}, avx512{"CPU::avx512", 1};
+inline constexpr Place reference{"REF", 0}, avx2{"CPU::avx2", 1}, avx512{"CPU::avx512", 1},
+    gfx1100{"MODEL+AMD::gfx1100", 0};
 // Why tests cannot run there (no such processor, device not built); empty: they can.
 std::string absent(const Place& place);
 

@@ -50,7 +50,7 @@ HEX_ALLOWED = {
     "userspace/base/sha256.cc": "FIPS 180-4",
     "userspace/cpu/cpu.cc": "MXCSR's default and the CPUID leaves of the processor's name",
 }
-VENDORS = r"\b(amd|radeon|rdna\d?|cdna\d?|nvidia|geforce|cuda|intel|qualcomm|adreno)\b"
+VENDORS = r"\b(amd|radeon|nvidia|geforce|cuda|intel|qualcomm|adreno)\b"
 VENDOR_FREE = ("userspace/base/", "userspace/device/", "compiler/uop/", "compiler/schedule/", "compiler/codegen/", "compiler/tensor/")
 SPDX = "SPDX-License-Identifier: "
 NO_SPDX = re.compile(r"^LICENSE$|\.(bin|json|npy|npz|safetensors|gz|png|vec|idx)$|^tests/.*golden/|^tests/.*/data/")

@@ -281,10 +281,9 @@ bool compile(Part& p, const Row& r, const Operand* op, const Modifiers& m) {
 }
 
 // ---- the machine ---------------------------------------------------------------------------------------------------
-enum Counter : u8 { VM, VS, LDS, SMEM_COUNT, COUNTERS };  // lgkmcnt is LDS and SMEM_COUNT together
-constexpr const char* counter_names[] = {"vmcnt", "vscnt", "lgkmcnt", "lgkmcnt"};
+using Counter = QueueName;
 struct Pending {  // the counts after which a result is there, up to two of them (flat: vmcnt and lgkmcnt); 0: none
-  u32 at[COUNTERS] = {};
+  u32 at[QUEUES] = {};
   u64 pc = 0;
 };
 struct Defined {  // lanes whose low and high half of a register something has set
@@ -309,7 +308,7 @@ struct WaveState {
   // the checker's
   std::vector<Defined> v_defined;
   bool s_defined[128] = {};
-  u32 issued[COUNTERS] = {}, done[COUNTERS] = {};
+  u32 issued[QUEUES] = {}, done[QUEUES] = {};
   Pending v_pending[256], s_pending[128];
   u32 valu = 0, trans = 0, trans_clear = 0;  // instructions so far; those up to trans_clear were waited for
   struct {
@@ -318,8 +317,8 @@ struct WaveState {
   u32 matrix_first = 0, matrix_count = 0;            // D of the WMMA just before
   bool cmpx = false;                                 // v_cmpx since the last VALU instruction
   const char* outstanding(const Pending& p) const {  // the counter to wait for; nullptr: none
-    for (int c = 0; c < COUNTERS; c++)
-      if (p.at[c] > done[c]) return counter_names[c];
+    for (int c = 0; c < QUEUES; c++)
+      if (p.at[c] > done[c]) return queues[c].counter.data();
     return nullptr;
   }
 };
@@ -412,9 +411,9 @@ class Core final : public hw::Wave {
   std::vector<std::unique_ptr<Group>> live_;
   std::vector<WaveState*> ready_;
   std::vector<bool> slots_used_;
-  std::unordered_map<u64, Store> stores_;               // global memory by dword
-  std::vector<WaveState*> wave_;                        // by number, from 1 on; nullptr: ended
-  std::vector<std::array<u32, COUNTERS>> last_counts_;  // what the ended ones had waited for
+  std::unordered_map<u64, Store> stores_;             // global memory by dword
+  std::vector<WaveState*> wave_;                      // by number, from 1 on; nullptr: ended
+  std::vector<std::array<u32, QUEUES>> last_counts_;  // what the ended ones had waited for
 
   // the instruction being run
   WaveState* w_ = nullptr;
@@ -522,7 +521,7 @@ void Core::end(WaveState& w) {
   w.status = WaveState::ENDED;
   std::erase(ready_, &w);
   wave_[w.number] = nullptr;
-  std::copy(w.done, w.done + COUNTERS, last_counts_[w.number].begin());
+  std::copy(w.done, w.done + QUEUES, last_counts_[w.number].begin());
   if (d_.scratch_wave_bytes) slots_used_[size_t(w.scratch_slot)] = false;
   Group* g = w.group;
   for (auto& other : g->waves)
@@ -980,6 +979,7 @@ void Core::function(Part& p) {
   WaveState& w = *w_;
   switch (r.function) {
     case NOTHING:
+    case KEEP_TOGETHER:
     case SLEEP:
     case BRANCH_DEBUG: return;
     case WAIT: return wait(p);
@@ -1183,7 +1183,7 @@ void Core::unseen(const Store& last, u64 address) {
   object(str(
       "reads ", hex(address), ", which ",
       other ? str("group ", std::span(other->group->id), " wave ", other->index) : std::string("a wave that has ended"),
-      " wrote and has not waited for (", counter_names[last.counter], ")"));
+      " wrote and has not waited for (", queues[last.counter].counter, ")"));
 }
 
 // Is the access aligned; who wrote this last, and may it be seen yet?
@@ -1396,16 +1396,9 @@ void Core::issue(Part& p) {
   WaveState& w = *w_;
   Pending pending;
   pending.pc = c_->pc;
-  auto count = [&](Counter c) { pending.at[c] = ++w.issued[c]; };
-  bool returns = p.d0 >= 0;
-  if (r.format == DS)
-    count(LDS);
-  else if (r.format == SMEM || r.format == SOP1)
-    count(SMEM_COUNT);
-  else
-    count(returns ? VM : VS);
-  if (r.format == FLAT) count(LDS);
-  if (!returns || !options_.checker) return;
+  for (int c = 0; c < QUEUES; c++)
+    if (r.queues >> c & 1) pending.at[c] = ++w.issued[c];
+  if (p.d0 < 0 || !options_.checker) return;
   const Place& d = p.place[p.d0];
   for (u32 i = 0; i < d.count; i++) {
     if (d.kind == Place::VGPR) w.v_pending[d.reg + i] = pending;
@@ -1487,7 +1480,8 @@ void Core::check_before(Code& c) {
       if (o.kind != Place::VGPR || !(r.spec[k].access & OperandSpec::READ)) continue;
       for (u32 v = o.reg; v < o.reg + o.count; v++) {
         auto& t = w.trans_write[v];
-        if (t.valu > w.trans_clear && w.valu - t.valu <= 5 && w.trans - t.trans <= 1)
+        const Hazard& h = hazards[VALUTransUse];
+        if (t.valu > w.trans_clear && w.valu - t.valu < u32(h.vector) && w.trans - t.trans < u32(h.transcendental))
           return object(str("v", v, " is read too soon after a transcendental instruction (VALUTransUse)"));
       }
     }
@@ -1620,6 +1614,7 @@ void Core::define(Code& c) {
     if (c.valu && r.function != NOTHING) w.cmpx = r.cls == CLASS_cmpx;
   }
   if (c.valu) w.valu++, w.trans += c.trans;
+  if (c.part[0].row->traits & Inst::MEMORY_UNIT) w.trans_clear = w.valu;  // it has waited for them
 }
 
 }  // namespace

@@ -91,6 +91,27 @@ struct Inst {  // one row, as codegen sees it; each ISA derives its own with wha
   DType dtype;              // of the result: of one element of the pattern, lanes = how many
   u64 features = 0;         // bits the target must have
   OperandSpec spec[max_specs] = {};
+  // What it is to the hardware, for waits and hazards.
+  enum Trait : u16 {
+    NO_TRAIT = 0,
+    SCALAR_ALU = 1,
+    VECTOR_ALU = 2,
+    TRANSCENDENTAL = 4,
+    MATRIX_UNIT = 8,
+    MEMORY_UNIT = 16,  // waits for all vector arithmetic before it
+    PRIVATE = 32,      // memory that its own lane sees alone
+    WRITES_MASK = 64,  // a vector instruction sets the mask of lanes
+    PERMUTES = 128,    // moves lanes
+    NO_OPERATION = 256,
+    MEETS_WAVES = 512,  // what was written must be seen when it is over
+    FORGETS = 1024,     // caches: what was loaded must be there
+    RELATIVE = 2048,    // registers that a register counts on from
+    LEAVES = 4096,      // for code that is not known here; it may come back
+    STOPS = 8192,       // the next line is not reached from here
+    CLAUSE = 16384,     // the next instructions, one more than its immediate says, stay together
+  };
+  u16 traits = 0;
+  u8 queues = 0;  // of Waits::queues, a bit each, in which it is until its results are there
 };
 
 struct Instruction {  // a row with operands
@@ -123,6 +144,35 @@ inline bool predicable(const Inst& r) { return r.predicable; }  // accepts {k}
 inline bool reads_flags(const Inst& r) { return r.reads_flags; }
 inline bool writes_flags(const Inst& r) { return r.writes_flags; }
 
+// What hardware does not wait for by itself: rows of each ISA that has such.
+struct Queue {                                           // instructions on their way
+  std::string_view name, counter, instruction, operand;  // a wait is `instruction`, {} in its operand the count
+  int most;                                              // largest count
+  bool in_order;                                         // answers come in order; else only a count of 0 says something
+  bool whole_at_barrier;                                 // a barrier waits for loads too
+};
+struct Hazard {  // `second` must not follow `first` closely
+  std::string_view name;
+  u16 first, second;  // traits
+  std::string_view
+      operands;  // of the second, that read what the first wrote: digits, by position; "": whatever it reads
+  int vector, transcendental;  // instructions between them that end it; 0: none do
+  bool nops, drains;           // v_nop counts; it ends when the vector unit has finished: by access to memory, by `fix`
+  std::string_view fix;        // goes between; {}: the second's first source register
+};
+struct Delay {  // a hint that an instruction depends on a recent one
+  u16 unit;     // trait; the first row that fits
+  std::string_view name;
+  int most;     // number after the name
+  bool cycles;  // which is of cycles left, else of instructions of the unit back
+};
+struct Waits {
+  std::span<const Queue> queues;
+  std::span<const Hazard> hazards;
+  std::span<const Delay> delays;
+  std::span<const std::string_view> hints;  // of one dependence; then of two, the second 0, 1, … instructions later
+};
+
 struct Isa {
   std::string_view name;  // "x86"
   std::string_view doc;
@@ -140,6 +190,7 @@ struct Isa {
   const Inst* (*find_row)(std::string_view name, std::span<const Operand> operands, u64 features) = nullptr;
   std::string_view arch = "";  // where an ISA has several: gfx1100
   size_t unit = 1;  // bytes that disassemble() skips where nothing decodes, and the unit of pc-relative operands
+  const Waits* waits = nullptr;  // nullptr: the hardware waits by itself
 };
 std::span<const Isa> isas();
 const Isa* find_isa(std::string_view name, std::string_view arch = "");  // without arch the first of that name

@@ -601,6 +601,7 @@ static const Inst* find_row(std::string_view name, std::span<const Operand> oper
   }
   return nullptr;
 }
+static constexpr Waits waits{queues, hazards, delays, hints};
 template <Generation g>
 static Isa isa_for(std::string_view arch, std::string_view doc) {
   Isa isa;
@@ -613,7 +614,7 @@ static Isa isa_for(std::string_view arch, std::string_view doc) {
     return rdna::parse(g, line, out, error);
   };
   isa.rows_named = rows_named, isa.find_row = find_row;
-  isa.arch = arch, isa.unit = 4;
+  isa.arch = arch, isa.unit = 4, isa.waits = &waits;
   return isa;
 }
 Isa rdna_gfx1100() { return isa_for<GFX11>("gfx1100", "AMD RDNA3 (gfx1100), wave32"); }

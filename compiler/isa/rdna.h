@@ -131,16 +131,62 @@ enum Format : u8 {
 #undef FORMAT
   FORMATS
 };
+enum QueueName : u8 {
+#define QUEUE(name, ...) name,
+#include "compiler/isa/rdna_wait.def"
+#undef QUEUE
+  QUEUES
+};
+inline constexpr Queue queues[] = {
+#define QUEUE(name, counter, instruction, operand, most, in_order, whole, doc) \
+  {#name, counter, instruction, operand, most, in_order, whole},
+#include "compiler/isa/rdna_wait.def"
+#undef QUEUE
+};
+constexpr u8 queues_named(std::string_view s) {
+  u8 bits = 0;
+  while (!s.empty()) {
+    std::string_view w = s.substr(0, s.find(' '));
+    s.remove_prefix(w.size() < s.size() ? w.size() + 1 : s.size());
+    size_t i = 0;
+    while (queues[i].name != w) i++;  // past the end: does not compile
+    bits |= u8(1 << i);
+  }
+  return bits;
+}
+enum HazardName : u8 {
+#define HAZARD(name, ...) name,
+#include "compiler/isa/rdna_wait.def"
+#undef HAZARD
+};
+inline constexpr Hazard hazards[] = {
+#define HAZARD(name, first, second, ...) {#name, Inst::first, Inst::second, __VA_ARGS__},
+#include "compiler/isa/rdna_wait.def"
+#undef HAZARD
+};
+inline constexpr Delay delays[] = {
+#define DELAY(unit, ...) {Inst::unit, __VA_ARGS__},
+#include "compiler/isa/rdna_wait.def"
+#undef DELAY
+};
+inline constexpr std::string_view hints[] = {
+#define HINT(text) text,
+#include "compiler/isa/rdna_wait.def"
+#undef HINT
+};
 struct FormatRow {
   std::string_view name;
   u16 cycles;
   i16 vop3;
+  u16 trait;
+  u8 answers, silent;  // queues
   std::string_view places;
   LayoutName layout;
 };
 inline constexpr FormatRow formats[] = {
 #define LAYOUT(...)
-#define FORMAT(name, cycles, vop3, places) {#name, cycles, vop3, places, LAYOUT_##name},
+#define FORMAT(name, cycles, vop3, trait, answers, silent, places) \
+  {#name, cycles, vop3, Inst::trait, queues_named(answers), queues_named(silent), places, LAYOUT_##name},
 #include "compiler/isa/rdna_format.def"
 #undef LAYOUT
 #undef FORMAT
@@ -155,12 +201,12 @@ enum Class : u8 {
 };
 struct ClassRow {
   std::string_view name;
-  u16 cycles;
+  u16 cycles, trait;
   std::string_view doc;
 };
 inline constexpr ClassRow classes[] = {
-    {"", 0, "the format's"},
-#define CLASS(name, cycles, doc) {#name, cycles, doc},
+    {"", 0, 0, "the format's"},
+#define CLASS(name, cycles, trait, doc) {#name, cycles, Inst::trait, doc},
 #include "compiler/isa/rdna_class.def"
 #undef CLASS
 };
@@ -325,6 +371,7 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     bind_meaning();
     row.latency = u8(std::min<int>(255, classes[row.cls].cycles ? classes[row.cls].cycles : formats[format].cycles));
     row.function = m.function;
+    find_traits();
   }
 
  private:
@@ -576,6 +623,28 @@ struct Source {  // a row as written, before its meaning goes into the table's l
       case N_MEM: return implicit(RegClass::MEMORY, 0);
       default: return -1;
     }
+  }
+  constexpr void find_traits() {
+    bool answers = false, direct = false, conditional = false;
+    for (int i = 0; i < row.specs; i++) {
+      const OperandSpec& s = row.spec[i];
+      answers |= !s.implicit && (s.place == VDST || s.place == SDST) && s.access & OperandSpec::WRITE;
+      direct |= s.pc_relative;
+      conditional |= s.implicit && s.access & OperandSpec::READ && s.cls != RegClass::POINTER;
+    }
+    int pc = position(N_PC);
+    bool jumps = row.function == RETURN_FROM_TRAP || (pc >= 0 && row.spec[pc].access & OperandSpec::WRITE);
+    const FormatRow& f = formats[row.format];
+    row.traits = u16(f.trait | classes[row.cls].trait);
+    if (f.trait == Inst::PRIVATE) row.traits |= Inst::MEMORY_UNIT;
+    if (row.function == NOTHING) row.traits |= Inst::NO_OPERATION;
+    if (row.function == KEEP_TOGETHER) row.traits |= Inst::CLAUSE;
+    if (row.function == INVALIDATE) row.traits |= Inst::FORGETS;
+    if (row.function == MOVE_RELATIVE) row.traits |= Inst::RELATIVE;
+    if (jumps && (answers || !direct)) row.traits |= Inst::LEAVES;
+    if ((jumps && !conditional && !answers) || row.function == END) row.traits |= Inst::STOPS;
+    if (row.function != NOTHING && row.function != INVALIDATE) row.queues = answers ? f.answers : f.silent;
+    if (row.cls == CLASS_message && answers) row.queues = 1 << SMEM_COUNT;
   }
   constexpr int bound(u8 name, u8 access) {
     if (name >= N_SCC && name <= N_MEM) add_implicit(Name(name), access);

@@ -536,7 +536,8 @@ void Core::end(WaveState& w) {
 constexpr size_t groups_in_flight = 4;
 
 Result Core::step(i64 instructions) {
-  for (; instructions > 0 && !stopped(); instructions--) {
+  i64 left = instructions;
+  for (; left > 0 && !stopped(); left--) {
     while (live_.size() < groups_in_flight && start_group()) {}
     if (live_.empty() || stopped()) break;
     if (ready_.empty()) {
@@ -545,9 +546,10 @@ Result Core::step(i64 instructions) {
     }
     run(*ready_[random() % ready_.size()]);
   }
-  if (!stopped() && (!live_.empty() || next_group_ < groups_))
-    return {Result::RUNNING, ready_.empty() ? 0 : ready_[0]->pc, ""};
-  return result_;
+  bool running = !stopped() && (!live_.empty() || next_group_ < groups_);
+  Result r = running ? Result{Result::RUNNING, ready_.empty() ? 0 : ready_[0]->pc, ""} : result_;
+  r.instructions = instructions - left;
+  return r;
 }
 
 std::vector<hw::WaveReport> Core::waves() const {

@@ -61,7 +61,30 @@ int add(std::string name, std::unique_ptr<Device> device, const Backend& row, mo
   return number;
 }
 
+const Backend& row_of(std::string_view text, const DeviceName& name) {
+  std::vector<std::string_view> known;
+  for (const Backend& row : rows) {
+    if (row.name == name.name) return row;
+    known.push_back(row.name);
+  }
+  std::string near = closest(name.name, known);
+  throw Error("DEV=", text, ": no such device", near.empty() ? "" : ", did you mean ", near, "? There are ", known);
+}
+
 }  // namespace
+
+Reached reach(std::string_view text) {
+  DeviceName name = parse_device_name(text);
+  const Backend& row = row_of(text, name);
+  if (!row.drive) throw Error("DEV=", text, ": ", row.name, " is not a chip that is reached over a bus");
+  std::vector<std::string> there;
+  for (const Way& way : ways()) {
+    if (way.prefix == name.prefix) return way.reach(name);
+    there.push_back(str(way.prefix, "+", row.name, ", ", way.description));
+  }
+  throw Error("DEV=", text, ": no ", row.name, " card is reached", name.prefix.empty() ? "" : " by that prefix",
+              "; there are ", there);
+}
 
 std::span<const Backend> backends() { return rows; }
 std::span<const Way> ways() { return std::span(way_rows).first(std::size(way_rows) - 1); }
@@ -91,29 +114,16 @@ int device_number(std::string_view text) {
   if (!name.arch.empty()) canonical += ":" + name.arch;
   for (int i = 0; i < r.count; i++)
     if (r.open[i].name == canonical) return found(i);
-  auto fail = [&](auto... why) { throw Error("DEV=", text, ": ", why...); };
-  std::vector<std::string> known, reached;
-  for (const Backend& row : rows) known.emplace_back(row.name);
-  auto row = std::ranges::find(rows, name.name, &Backend::name);
-  if (row == std::end(rows)) {
-    std::vector<std::string_view> words(known.begin(), known.end());
-    std::string near = closest(name.name, words);
-    fail("no such device", near.empty() ? "" : ", did you mean ", near, "? There are ", known);
+  const Backend& row = row_of(text, name);
+  if (row.open) {
+    if (!name.prefix.empty()) throw Error("DEV=", text, ": ", row.name, " is this system's; nothing stands before it");
+    auto device = row.open(name.index, name.arch);
+    if (!device) throw Error("DEV=", text, ": not on this machine. ", row.name, " is ", row.description);
+    return found(add(canonical, std::move(device), row));
   }
-  for (const Way& way : ways()) reached.push_back(str(way.prefix, "+", row->name, ", ", way.description));
-  auto way = std::ranges::find(ways(), name.prefix, &Way::prefix);
-  bool found_way = way != ways().end();
-  if (row->open) {
-    if (!name.prefix.empty()) fail(row->name, " is a device of this system; nothing stands before its name");
-    auto device = row->open(name.index, name.arch);
-    if (!device) fail("not on this machine. ", row->name, " is ", row->description);
-    return found(add(canonical, std::move(device), *row));
-  }
-  if (!found_way)
-    fail("no ", row->name, " card is reached", name.prefix.empty() ? "" : " by that prefix", "; there are ", reached);
-  Reached chip = way->reach(name);
+  Reached chip = reach(text);
   model::Chip* inside = chip.chip;
-  return found(add(canonical, row->drive(std::move(chip)), *row, inside));
+  return found(add(canonical, row.drive(std::move(chip)), row, inside));
 }
 
 namespace {

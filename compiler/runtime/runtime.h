@@ -33,6 +33,7 @@ struct Way {
   std::string_view prefix, description;
   Reached (*reach)(const DeviceName& name);
 };
+Reached reach(std::string_view text);  // the chip that DEV=text drives; Error: not one, or no way there
 std::span<const Backend> backends();
 std::span<const Way> ways();
 int device_number(std::string_view name);  // "" is ctx.DEV or the best present; opens it on first use; Error if absent

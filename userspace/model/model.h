@@ -121,9 +121,9 @@ class ModelBus final : public hw::Bus {
 
 // ---- socket.cc: a chip of another process -------------------------------------------------------------------------
 // What passes between a Bus here and `ingot chip --serve`, over a socket of the kind SOCK_SEQPACKET. The server begins
-// with a Reply: the version, or why not. Then the user sends Requests, with `bytes` of data for COPY_TO, and gets a Reply
-// to each, with data (COPY_FROM, BAR, DMA_PAGES: bus addresses), a Dma and the memory's file (DMA_ALLOC), or with why
-// it is refused.
+// with a Reply: the version, or why not. Then the user sends Requests, with `bytes` of data for COPY_TO, and gets a
+// Reply to each, with data (COPY_FROM, BAR, DMA_PAGES: bus addresses), a Dma and the memory's file (DMA_ALLOC), or with
+// why it is refused.
 namespace wire {
 enum Op : u32 {
   CONFIG_READ,

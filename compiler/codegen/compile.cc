@@ -141,25 +141,6 @@ i64 operations(U sink) {  // of the whole kernel
   return total;
 }
 
-void naive_waits(MachineCode& code, const Target&) {  // TEMPORARY
-  std::vector<CodeLine> out;
-  auto text = [&](const char* t) {
-    CodeLine l;
-    std::string e;
-    check(isa::find_isa("rdna")->parse(t, l.inst, e), e);
-    out.push_back(l);
-  };
-  for (CodeLine& l : code.lines) {
-    out.push_back(l);
-    if (!l.inst.row) continue;
-    std::string_view n = isa::name_of(*l.inst.row);
-    if (n.starts_with("global_load") || n.starts_with("ds_") || n.starts_with("s_load") || n.starts_with("scratch_l"))
-      text("s_waitcnt vmcnt(0) lgkmcnt(0)");
-    if (n.starts_with("v_rcp") || n.starts_with("v_sqrt") || n.starts_with("v_rsq")) text("s_waitcnt_depctr 0x0");
-    if (n.starts_with("global_store") || n.starts_with("scratch_s")) text("s_waitcnt_vscnt null, 0x0");
-  }
-  code.lines = out;
-}
 // From placed nodes to bytes.
 void assemble(const Linear& linear, const Target& target, const Machine& machine, Program& program) {
   struct BackEnd {
@@ -167,15 +148,14 @@ void assemble(const Linear& linear, const Target& target, const Machine& machine
     MachineCode (*select)(const Linear&, const Target&);
     RegisterFile (*register_file)(const Target&);
     const SpillCode* spill_code;
-    void (*finish)(MachineCode&, const Target&);
     void (*emit)(const MachineCode&, Program&);
   };
   static const BackEnd back_ends[] = {
 #ifdef CONFIG_ISA_X86
-      {"x86", select_x86, register_file_x86, &spill_code_x86, [](MachineCode&, const Target&) {}, emit_x86},
+      {"x86", select_x86, register_file_x86, &spill_code_x86, emit_x86},
 #endif
 #ifdef CONFIG_ISA_RDNA
-      {"rdna", select_rdna, register_file_rdna, &spill_code_rdna, naive_waits, emit_rdna},
+      {"rdna", select_rdna, register_file_rdna, &spill_code_rdna, emit_rdna},
 #endif
   };
   auto b = std::ranges::find(back_ends, target.isa, &BackEnd::isa);
@@ -185,7 +165,7 @@ void assemble(const Linear& linear, const Target& target, const Machine& machine
   MachineCode code = b->select(linear, target);
   order_by_latency(code, registers, machine.issue_width);
   allocate_registers(code, registers, *b->spill_code, target);
-  b->finish(code, target);
+  insert_waits(code, target);
   program.local_bytes = code.local_bytes;
   b->emit(code, program);
 }

@@ -327,6 +327,7 @@ struct Store {  // who wrote a dword last, and until which count it is on its wa
   u8 counter = VS;
   bool atomic = false;
   u32 at = 0;
+  u8 bytes = 15;  // bit per byte that it wrote
 };
 struct Group {
   u32 id[3] = {};
@@ -1198,15 +1199,19 @@ void Core::audit(Access kind, int lane, i64 bytes) {
     return object(str("lane ", lane, " reaches ", bytes, " bytes at ", hex(address), ", not aligned to ", alignment));
   if (spaces_[lane] == Space::SCRATCH || (lds && last >= w_->group->lds_store.size())) return;
   for (u64 a = address / 4; a <= last; a++) {
+    u64 first = std::max(address, a * 4) - a * 4, end = std::min(address + u64(bytes), a * 4 + 4) - a * 4;
+    u8 mask = u8((1 << end) - (1 << first));
     if (kind == Access::WRITE) {
       Counter c = lds ? LDS : atomic && r.returns ? VM : VS;
-      (lds ? w_->group->lds_store[a] : stores_[a]) = {w_->number, u8(c), atomic, w_->issued[c]};
+      Store& s = lds ? w_->group->lds_store[a] : stores_[a];
+      s = {w_->number, u8(c), atomic, w_->issued[c], u8(mask | (s.wave == w_->number ? s.bytes : 0))};
       continue;
     }
     auto in_memory = lds ? stores_.end() : stores_.find(a);
     if (!lds && in_memory == stores_.end()) continue;
     const Store& before = lds ? w_->group->lds_store[a] : in_memory->second;
-    if (before.wave && before.wave != w_->number && !before.atomic && kind != Access::SHARED_READ)
+    if (before.wave && before.wave != w_->number && before.bytes & mask && !before.atomic &&
+        kind != Access::SHARED_READ)
       unseen(before, address);
   }
 }

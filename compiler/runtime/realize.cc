@@ -177,6 +177,10 @@ std::vector<Call> calls_of(const Schedule& s, int number) {
       else
         a = {blocks[number], s.internals[size_t(b.internal)].offset, b.dtype, b.elements, false, false, -1};
       a.written = b.written, a.read = b.read;
+      const Device& owner = a.memory->device;
+      if (kernels[i] && &owner != &device(number) && !(a.memory->host && target_of(number).isa == "x86"))
+        throw Error(k.name, " runs on ", device_name(number), " and uses a tensor on ", owner.info().name,
+                    k.source.empty() ? "" : ", " + k.source, "; to() copies it");
       check(a.offset + a.elements * a.dtype.bytes() <= a.memory->bytes, k.name, ": ", a.elements, " of ", a.dtype,
             " in ", a.memory->bytes, " bytes");
       c.arguments.push_back(std::move(a));

@@ -83,7 +83,7 @@ void set_random_state(const Tensor& state) {
   Tensor fresh = from_data(std::span<const u64>(copy), 2);
   g.offset = 0;
   if (g.state.defined())
-    g.state.assign(fresh).realize();  // the same buffer: captured steps read it
+    g.state.assign(fresh.to(g.state.device())).realize();  // the same buffer: captured steps read it
   else
     g.state = fresh;
 }

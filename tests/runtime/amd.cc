@@ -124,6 +124,22 @@ TEST_F(Amd, tensors_come_and_go) {
   EXPECT_EQ(here.to_vector<float>(), v);
   EXPECT_EQ((here + 1.f).to(device_text).to("REF").to_vector<float>()[10], v[10] + 1);
 }
+TEST_F(Amd, a_kernel_does_not_mix_devices) {
+  Tensor x = from_bytes("12345678", U8, 8, device_text), y = from_bytes("12345678", U8, 8, "CPU");
+  try {
+    (x + y).realize();
+    FAIL() << "it ran";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(), HasSubstr("uses a tensor on CPU"));
+    EXPECT_THAT(e.what(), HasSubstr("to() copies it"));
+  }
+  EXPECT_EQ((x + y.to(device_text)).to_vector<u8>()[1], 100);
+  // What another device still needs of a value that is assigned to is taken there first.
+  Tensor old = x.to("CPU") + 1;
+  x.assign(x * 2);
+  EXPECT_EQ(x.to_vector<u8>()[0], 98);
+  EXPECT_EQ(old.to_vector<u8>()[0], 50);
+}
 TEST_F(Amd, launches_go_through_calls) {
   auto k = kernel("add", add, 3, 16);
   k->code = load(k->program, d);

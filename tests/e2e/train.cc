@@ -91,6 +91,26 @@ TEST(Train, SameSeedSameBits) {
   EXPECT_EQ(losses("CPU", 8, true), losses("CPU", 8, true));
 }
 
+// A model of a Radeon, strict and with every check of its emulator on.
+constexpr const char* chip = "MODEL+AMD::gfx1100";
+bool chip_present() {
+  try {
+    device_number(chip);
+    return device_present();
+  } catch (const Error&) {
+    return false;
+  }
+}
+TEST(TrainOnModel, AgreesWithTheCpu) {
+  if (!chip_present()) GTEST_SKIP() << "no model of a Radeon in this build";
+  const std::vector<float> wanted = losses("CPU", 20, false), got = losses(chip, 20, false);
+  for (size_t i = 0; i < got.size(); i++) EXPECT_NEAR(got[i], wanted[i], 1e-3) << "step " << i;
+}
+TEST(TrainOnModel, CapturedIsEager) {
+  if (!chip_present()) GTEST_SKIP() << "no model of a Radeon in this build";
+  EXPECT_EQ(losses(chip, 6, true), losses(chip, 6, false));
+}
+
 i64 resident_bytes() {
   const std::string text = read_file("/proc/self/statm");
   return std::stol(text.substr(text.find(' '))) * sysconf(_SC_PAGESIZE);

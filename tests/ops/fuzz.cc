@@ -426,8 +426,8 @@ std::string replay(std::string_view test, i64 seed) {
 }
 
 // Runs body(seed) for the seeds of this run; stops at the third failure.
-void for_seeds(const char* test, i64 graphs, const std::function<void(i64)>& body) {
-  if (std::string why = absent(avx2); !why.empty()) GTEST_SKIP() << why;
+void for_seeds(const char* test, i64 graphs, const Place& least, const std::function<void(i64)>& body) {
+  if (std::string why = absent(least); !why.empty()) GTEST_SKIP() << why;
   for (int s : {SIGSEGV, SIGBUS, SIGILL, SIGFPE}) signal(s, on_crash);
   int failures = 0;
   for (i64 i = 0; i < graphs && failures < 3; i++) {
@@ -496,8 +496,7 @@ std::string smallest_failure(i64 seed, bool smooth, const Place& place) {
   return "each tensor alone is right: they are wrong together\n";
 }
 
-void compare(const char* test, i64 seed, bool smooth) {
-  const Place place = place_of(seed);
+void compare(const char* test, i64 seed, bool smooth, const Place& place) {
   std::vector<Result> wanted, got;
   std::vector<Tolerance> tolerance;
   std::string text, failed;
@@ -525,15 +524,24 @@ void compare(const char* test, i64 seed, bool smooth) {
                   << text << smallest_failure(seed, smooth, place) << "run it again with\n  " << replay(test, seed);
 }
 
+i64 exact_graphs() { return fuzz_graphs * 6 / 10; }
 TEST(Fuzz, Exact) {
-  for_seeds("Exact", fuzz_graphs * 6 / 10, [](i64 seed) { compare("Exact", seed, false); });
+  for_seeds("Exact", exact_graphs(), avx2, [](i64 seed) { compare("Exact", seed, false, place_of(seed)); });
 }
 TEST(Fuzz, Smooth) {
-  for_seeds("Smooth", fuzz_graphs - fuzz_graphs * 6 / 10, [](i64 seed) { compare("Smooth", seed, true); });
+  for_seeds("Smooth", fuzz_graphs - exact_graphs(), avx2,
+            [](i64 seed) { compare("Smooth", seed, true, place_of(seed)); });
+}
+TEST(Fuzz, ExactGfx1100) {
+  for_seeds("ExactGfx1100", exact_graphs(), gfx1100, [](i64 seed) { compare("ExactGfx1100", seed, false, gfx1100); });
+}
+TEST(Fuzz, SmoothGfx1100) {
+  for_seeds("SmoothGfx1100", fuzz_graphs - exact_graphs(), gfx1100,
+            [](i64 seed) { compare("SmoothGfx1100", seed, true, gfx1100); });
 }
 
 // Gradients of a sum of the last tensor by every input, on a device and on REF.
-TEST(Fuzz, Gradient) {
+void compare_gradients(const char* test, i64 seed, const Place& there) {
   auto gradients = [](i64 seed, const Place& place, std::string& text) {
     Scoped dev(ctx.DEV, place.device);
     Scoped guard(ctx.GUARD, place.guard);
@@ -546,55 +554,66 @@ TEST(Fuzz, Gradient) {
       out.push_back(result_of(t));
     return out;
   };
-  for_seeds("Gradient", std::max<i64>(1, fuzz_graphs / 10), [&](i64 seed) {
-    std::string text;
-    const std::vector<Result> wanted = gradients(seed, reference, text), got = gradients(seed, place_of(seed), text);
-    for (size_t i = 0; i < got.size(); i++) {
-      double size = 1;
-      for (i64 k = 0; k < wanted[i].size(); k++) size = std::max(size, std::abs(wanted[i].number(k)));
-      EXPECT_EQ(difference(got[i], wanted[i], {false, 4096, size}), "") << "by input " << i << "\n"
-                                                                        << text << replay("Gradient", seed);
-    }
-  });
+  std::string text;
+  const std::vector<Result> wanted = gradients(seed, reference, text), got = gradients(seed, there, text);
+  for (size_t i = 0; i < got.size(); i++) {
+    double size = 1;
+    for (i64 k = 0; k < wanted[i].size(); k++) size = std::max(size, std::abs(wanted[i].number(k)));
+    EXPECT_EQ(difference(got[i], wanted[i], {false, 4096, size}), "") << "by input " << i << "\n"
+                                                                      << text << replay(test, seed);
+  }
+}
+TEST(Fuzz, Gradient) {
+  for_seeds("Gradient", std::max<i64>(1, fuzz_graphs / 10), avx2,
+            [](i64 seed) { compare_gradients("Gradient", seed, place_of(seed)); });
+}
+TEST(Fuzz, GradientGfx1100) {
+  for_seeds("GradientGfx1100", std::max<i64>(1, fuzz_graphs / 10), gfx1100,
+            [](i64 seed) { compare_gradients("GradientGfx1100", seed, gfx1100); });
 }
 
 // The same graph captured: the call that runs plainly, the one that records and two replays give what an eager run
 // gives, bit for bit.
+void compare_captured(const char* test, i64 seed, const Place& place) {
+  Scoped dev(ctx.DEV, place.device);
+  Scoped guard(ctx.GUARD, place.guard);
+  const int length = length_of(u64(seed));
+  auto make_inputs = [&](i64 shift) {  // shapes and dtypes of a run of the generator, other values
+    Graph g(u64(seed), place.device, false);
+    const Tensor none;
+    std::vector<Tensor> replayed;
+    g.given = nullptr;
+    g.build(length);
+    for (const Tensor& t : g.inputs)
+      replayed.push_back((shift % 2 ? t.flip(t.dim() ? Ints{t.dim() - 1} : Ints{}) : t).clone());
+    realize(replayed);
+    return replayed;
+  };
+  auto eager = [&](const std::vector<Tensor>& in) {
+    Graph g(u64(seed), place.device, false, false, &in);
+    g.build(length);
+    return std::vector<Tensor>{g.nodes.back().t.to(F64) + 1};  // computed, never an input itself
+  };
+  {  // only graphs whose draws do not depend on whether inputs are given
+    Graph g(u64(seed), place.device, false);
+    g.build(length);
+    for (const std::string& s : g.steps)
+      if (s.find("+=") != std::string::npos) return;
+  }
+  Captured step([&](std::span<const Tensor> in) { return eager({in.begin(), in.end()}); });
+  for (i64 call = 0; call < 4; call++) {
+    const std::vector<Tensor> in = make_inputs(call);
+    const Result wanted = result_of(eager(in)[0]), got = result_of(step(in)[0]);
+    EXPECT_EQ(difference(got, wanted, {true}), "") << "call " << call << "\n" << replay(test, seed);
+  }
+}
 TEST(Fuzz, Captured) {
-  for_seeds("Captured", std::max<i64>(1, fuzz_graphs / 20), [](i64 seed) {
-    const Place place = place_of(seed);
-    Scoped dev(ctx.DEV, place.device);
-    Scoped guard(ctx.GUARD, place.guard);
-    const int length = length_of(u64(seed));
-    auto make_inputs = [&](i64 shift) {  // shapes and dtypes of a run of the generator, other values
-      Graph g(u64(seed), place.device, false);
-      const Tensor none;
-      std::vector<Tensor> replayed;
-      g.given = nullptr;
-      g.build(length);
-      for (const Tensor& t : g.inputs)
-        replayed.push_back((shift % 2 ? t.flip(t.dim() ? Ints{t.dim() - 1} : Ints{}) : t).clone());
-      realize(replayed);
-      return replayed;
-    };
-    auto eager = [&](const std::vector<Tensor>& in) {
-      Graph g(u64(seed), place.device, false, false, &in);
-      g.build(length);
-      return std::vector<Tensor>{g.nodes.back().t.to(F64) + 1};  // computed, never an input itself
-    };
-    {  // only graphs whose draws do not depend on whether inputs are given
-      Graph g(u64(seed), place.device, false);
-      g.build(length);
-      for (const std::string& s : g.steps)
-        if (s.find("+=") != std::string::npos) return;
-    }
-    Captured step([&](std::span<const Tensor> in) { return eager({in.begin(), in.end()}); });
-    for (i64 call = 0; call < 4; call++) {
-      const std::vector<Tensor> in = make_inputs(call);
-      const Result wanted = result_of(eager(in)[0]), got = result_of(step(in)[0]);
-      EXPECT_EQ(difference(got, wanted, {true}), "") << "call " << call << "\n" << replay("Captured", seed);
-    }
-  });
+  for_seeds("Captured", std::max<i64>(1, fuzz_graphs / 20), avx2,
+            [](i64 seed) { compare_captured("Captured", seed, place_of(seed)); });
+}
+TEST(Fuzz, CapturedGfx1100) {
+  for_seeds("CapturedGfx1100", std::max<i64>(1, fuzz_graphs / 20), gfx1100,
+            [](i64 seed) { compare_captured("CapturedGfx1100", seed, gfx1100); });
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 // From one kernel (SINK of STOREs over RANGEs) to machine code for one target. Sections are named for their files, and
 // stand in the order in which compile() runs them: this header is the compiler's table of contents.
 #pragma once
+#include <algorithm>
 #include "compiler/isa/isa.h"
 #include "compiler/uop/uop.h"
 
@@ -251,6 +252,34 @@ struct RegisterFile {  // registers to allocate, in order of preference
   u32 low_vectors = 16;  // VirtualRegister::low: numbers below this
 };
 void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
+
+// ---- pair.cc: two instructions as one, after registers are allocated
+// ------------------------------------------------- Calls f(register, spec, position among the operands) for every
+// register that an instruction touches, after allocation: vector registers count from 0, scalar ones from first_virtual
+// on. -1: not in the text.
+template <class F>
+void each_allocated(const isa::Instruction& inst, F f) {
+  auto add = [&](isa::RegClass cls, u32 reg, int bits, const isa::OperandSpec& s, int position) {
+    if (cls != isa::RegClass::VECTOR && cls != isa::RegClass::SCALAR) return;
+    u32 base = cls == isa::RegClass::VECTOR ? 0 : isa::first_virtual, limit = isa::first_virtual >> (base > 0);
+    for (u32 r = reg; r < reg + u32(std::max(bits, 32) + 31) / 32 && r < limit; r++) f(base + r, s, position);
+  };
+  int k = 0;
+  for (const isa::Inst* row : {inst.row, inst.second}) {
+    int position = 0;  // from 0 on in each half of a pair
+    for (const isa::OperandSpec& s : row ? isa::operands_of(*row) : std::span<const isa::OperandSpec>()) {
+      if (s.implicit) {
+        add(s.cls, u32(s.fixed), s.bits, s, -1);
+        continue;
+      }
+      const isa::Operand& o = inst.op[k++];
+      if (o.kind == isa::Operand::REG) add(o.cls, o.reg, o.bits, s, position);
+      position++;
+    }
+  }
+}
+constexpr u32 allocated_registers = isa::first_virtual + isa::first_virtual / 2;
+void pair_instructions(MachineCode&, const Target&);
 
 // ---- wait.cc: what hardware does not wait for by itself, after registers are allocated ------------------------------
 // Inserts the waits, hazard NOPs and delay hints that a target's rows ask for; x86 needs none.

@@ -165,6 +165,7 @@ void assemble(const Linear& linear, const Target& target, const Machine& machine
   MachineCode code = b->select(linear, target);
   order_by_latency(code, registers, machine.issue_width);
   allocate_registers(code, registers, *b->spill_code, target);
+  pair_instructions(code, target);
   insert_waits(code, target);
   program.local_bytes = code.local_bytes;
   b->emit(code, program);

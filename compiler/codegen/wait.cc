@@ -27,13 +27,12 @@ namespace ingot {
 namespace {
 
 using isa::Inst;
-using isa::Operand;
 using isa::OperandSpec;
 using isa::RegClass;
 
-constexpr u32 vectors = isa::first_virtual, scalars = 128;
+constexpr u32 vectors = isa::first_virtual;
 // Behind the registers: what other waves are to see, what was loaded; for hazards any register.
-enum : u32 { SEEN = vectors + scalars, LOADED, ANY, REGISTERS };
+enum : u32 { SEEN = allocated_registers, LOADED, ANY, REGISTERS };
 constexpr i32 never = -(1 << 30);
 constexpr i32 reach = 100;  // how far times go back and on between blocks, but for queues
 
@@ -161,26 +160,11 @@ class Inserter {
 
   static std::vector<Touch> touched(const isa::Instruction& inst) {
     std::vector<Touch> out;
-    auto add = [&](RegClass cls, u32 reg, int bits, const OperandSpec& s, int position) {
-      u32 base = cls == RegClass::VECTOR ? 0 : vectors, limit = cls == RegClass::VECTOR ? vectors : scalars;
-      if (cls != RegClass::VECTOR && cls != RegClass::SCALAR) return;
-      for (u32 r = reg; r < reg + u32(std::max(bits, 32) + 31) / 32 && r < limit; r++)
-        out.push_back({base + r, position, bool(s.access & OperandSpec::READ), bool(s.access & OperandSpec::WRITE)});
-    };
-    int k = 0;
-    for (const Inst* row : {inst.row, inst.second}) {
-      int position = 0;
-      for (const OperandSpec& s : row ? isa::operands_of(*row) : std::span<const OperandSpec>()) {
-        if (s.implicit) {
-          add(s.cls, u32(s.fixed), s.bits, s, -1);
-          continue;
-        }
-        const Operand& o = inst.op[k++];
-        bool forwarded = s.type == Scalar::BOOL;  // a mask of lanes
-        if (o.kind == Operand::REG) add(o.cls, o.reg, o.bits, s, forwarded ? -1 : position);
-        position++;
-      }
-    }
+    each_allocated(inst, [&](u32 reg, const OperandSpec& s, int position) {
+      bool forwarded = s.type == Scalar::BOOL;  // a mask of lanes
+      out.push_back(
+          {reg, forwarded ? -1 : position, bool(s.access & OperandSpec::READ), bool(s.access & OperandSpec::WRITE)});
+    });
     return out;
   }
 

@@ -109,6 +109,7 @@ struct Inst {  // one row, as codegen sees it; each ISA derives its own with wha
     LEAVES = 4096,      // for code that is not known here; it may come back
     STOPS = 8192,       // the next line is not reached from here
     CLAUSE = 16384,     // the next instructions, one more than its immediate says, stay together
+    SETS_MODE = 32768,  // of arithmetic: rounding, denormals
   };
   u16 traits = 0;
   u8 queues = 0;  // of Waits::queues, a bit each, in which it is until its results are there
@@ -191,6 +192,9 @@ struct Isa {
   std::string_view arch = "";  // where an ISA has several: gfx1100
   size_t unit = 1;  // bytes that disassemble() skips where nothing decodes, and the unit of pc-relative operands
   const Waits* waits = nullptr;  // nullptr: the hardware waits by itself
+  u32 lane_mask = no_register;   // the scalar register that says for which lanes vector instructions write
+  // One instruction that does what two do which need nothing of each other; false: there is none. nullptr: never.
+  bool (*pair)(const Instruction& first, const Instruction& second, Instruction& out) = nullptr;
 };
 std::span<const Isa> isas();
 const Isa* find_isa(std::string_view name, std::string_view arch = "");  // without arch the first of that name

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <unordered_map>
 
 namespace ingot::isa {
 using namespace rdna;
@@ -90,9 +91,10 @@ std::vector<Pattern> rdna::patterns_of(const Row& r, Generation g) {
 }
 
 namespace {
-struct Index {  // rows by generation, layout and opcode; by name
+struct Index {  // rows by generation, layout and opcode; by name; the half of a pair that does the same
   std::map<u32, std::vector<u16>> words;
   std::map<std::string_view, std::vector<u16>> named;
+  std::unordered_map<const Inst*, const Row*> half;
   static u32 key(Generation g, LayoutName l, u32 op) { return u32(g) << 24 | u32(l) << 16 | op; }
   Index() {
     for (size_t i = 0; i < row_count(); i++) {
@@ -105,6 +107,9 @@ struct Index {  // rows by generation, layout and opcode; by name
             words[key(Generation(g), layout_of(r, form), u32(opcode_of(r, form, Generation(g))))].push_back(u16(i));
       }
     }
+    for (auto& [name, rows] : named)
+      if (constexpr std::string_view dual = "v_dual_"; name.starts_with(dual))
+        for (u16 i : named[str("v_", name.substr(dual.size()))]) half[&row_at(i)] = &row_at(rows[0]);
   }
 };
 }  // namespace
@@ -579,6 +584,35 @@ static size_t decode(Generation g, std::span<const u8> bytes, Instruction& out) 
   return 0;
 }
 
+// ---- pairs --------------------------------------------------------------------------------------------------------
+// What an instruction is as half of a pair: row and operands.
+static bool half_of(const Instruction& in, Instruction& out) {
+  auto at = index().half.find(in.row);
+  Modifiers m = Modifiers::of(in.modifiers);
+  if (at == index().half.end() || m.dpp_kind || m.clamp || m.omod) return false;
+  out.row = at->second, out.n = out.row->shown;
+  for (int i = 0; i < in.n; i++) {
+    if (in.op[i].modifiers & ~LITERAL) return false;
+    bool mask = in.row->spec[i].type == Scalar::BOOL;  // VCC, without naming it
+    if (mask ? in.op[i].reg != VCC_LO : i >= out.n) return false;
+    if (!mask) out.op[i] = in.op[i];
+  }
+  return true;
+}
+template <Generation g>
+static bool pair(const Instruction& first, const Instruction& second, Instruction& out) {
+  Instruction half[2];
+  if (!half_of(first, half[0]) || !half_of(second, half[1])) return false;
+  for (int x : {0, 1}) {
+    const Instruction& y = half[!x];
+    out = half[x];
+    out.second = y.row;
+    for (int i = 0; i < y.n; i++) out.op[out.n++] = y.op[i];
+    if (pair_objection(g, out).empty()) return true;
+  }
+  return false;
+}
+
 // ---- what an ISA is from outside ----------------------------------------------------------------------------------
 static std::vector<const Inst*> rows_named(std::string_view name) {
   std::vector<const Inst*> rows;
@@ -614,7 +648,7 @@ static Isa isa_for(std::string_view arch, std::string_view doc) {
     return rdna::parse(g, line, out, error);
   };
   isa.rows_named = rows_named, isa.find_row = find_row;
-  isa.arch = arch, isa.unit = 4, isa.waits = &waits;
+  isa.arch = arch, isa.unit = 4, isa.waits = &waits, isa.lane_mask = EXEC_LO, isa.pair = pair<g>;
   return isa;
 }
 Isa rdna_gfx1100() { return isa_for<GFX11>("gfx1100", "AMD RDNA3 (gfx1100), wave32"); }

@@ -641,6 +641,7 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     if (row.function == KEEP_TOGETHER) row.traits |= Inst::CLAUSE;
     if (row.function == INVALIDATE) row.traits |= Inst::FORGETS;
     if (row.function == MOVE_RELATIVE) row.traits |= Inst::RELATIVE;
+    if (row.function == SET_MODE || row.function == SET_REGISTER) row.traits |= Inst::SETS_MODE;
     if (jumps && (answers || !direct)) row.traits |= Inst::LEAVES;
     if ((jumps && !conditional && !answers) || row.function == END) row.traits |= Inst::STOPS;
     if (row.function != NOTHING && row.function != INVALIDATE) row.queues = answers ? f.answers : f.silent;
@@ -713,6 +714,7 @@ std::vector<Pattern> patterns_of(const Row& r, Generation g);  // a pair's halve
 bool encode(Generation g, const Instruction& in, std::vector<u8>& out);
 std::string print(const Instruction& in);
 bool parse(Generation g, std::string_view line, Instruction& out, std::string& error);
+std::string pair_objection(Generation g, const Instruction& pair);  // why it cannot be issued as one; "": it can
 inline int dwords(const OperandSpec& s) { return (s.bits + 31) / 32; }
 i64 sign_extended(i64 v, int bits);
 DType inline_dtype(const OperandSpec& s);          // what 0.5 stands for

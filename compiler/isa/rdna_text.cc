@@ -775,6 +775,34 @@ static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::stri
   return true;
 }
 
+// Sources of the two halves come from different banks (four, for third sources two); together they take what one
+// instruction may.
+std::string rdna::pair_objection(Generation g, const Instruction& in) {
+  const Row* row[2] = {static_cast<const Row*>(in.row), static_cast<const Row*>(in.second)};
+  const Operand* op[2] = {in.op, in.op + row[0]->shown};
+  auto operand = [&](int k, Field place) -> const Operand* {
+    for (int i = 0; i < row[k]->shown; i++)
+      if (row[k]->spec[i].place == place) return &op[k][i];
+    return nullptr;
+  };
+  auto third = [&](int k) {  // of fmamk its register, of an accumulation the result
+    bool multiplies = row[k]->shown > 3 && row[k]->spec[2].place == LIT;
+    return multiplies ? operand(k, SRC1) : row[k]->spec[0].access == OperandSpec::READ_WRITE ? op[k] : nullptr;
+  };
+  auto second = [&](int k) { return third(k) == operand(k, SRC1) ? nullptr : operand(k, SRC1); };
+  for (auto [a, b, banks] :
+       {std::tuple{operand(0, SRC0), operand(1, SRC0), 4u}, {second(0), second(1), 4u}, {third(0), third(1), 2u}})
+    if (a && b && a->cls == RegClass::VECTOR && b->cls == RegClass::VECTOR && a->reg % banks == b->reg % banks)
+      return str("the two halves read v", a->reg, " and v", b->reg, ", which are in one bank");
+  Scalars scalars;
+  for (int k = 0; k < 2; k++) scalars.add(*row[k], op[k]);
+  if (scalars.too_many()) return "more than two scalar operands and literals, or two different literals";
+  std::vector<u8> bytes;
+  if (!rdna::encode(g, in, bytes))
+    return "no pair takes these operands (destinations one even and one odd, one literal)";
+  return "";
+}
+
 bool rdna::parse(Generation g, std::string_view line, Instruction& out, std::string& error) {
   if (size_t both = line.find("::"); both != line.npos) {
     std::string_view half[2] = {line.substr(0, both), line.substr(both + 2)};
@@ -792,40 +820,10 @@ bool rdna::parse(Generation g, std::string_view line, Instruction& out, std::str
           return error = str(name, ": operand ", i + 1, " cannot be \"", t.s, "\""), false;
       if (!t.at_end()) return error = str(name, ": \"", t.s, "\" is too much"), false;
     }
-    // Sources of the two halves come from different banks (four, for third sources two); together they take what one
-    // instruction may.
-    auto operand = [&](int k, Field place) -> const Operand* {
-      for (int i = 0; i < part[k].n; i++)
-        if (part[k].row->spec[i].place == place) return &part[k].op[i];
-      return nullptr;
-    };
-    auto third = [&](int k) {  // of fmamk its register, of an accumulation the result
-      bool multiplies = part[k].row->shown > 3 && part[k].row->spec[2].place == LIT;
-      return multiplies                                               ? operand(k, SRC1)
-             : part[k].row->spec[0].access == OperandSpec::READ_WRITE ? &part[k].op[0]
-                                                                      : nullptr;
-    };
-    auto second = [&](int k) { return third(k) == operand(k, SRC1) ? nullptr : operand(k, SRC1); };
-    for (auto [a, b, banks] :
-         {std::tuple{operand(0, SRC0), operand(1, SRC0), 4u}, {second(0), second(1), 4u}, {third(0), third(1), 2u}}) {
-      if (a && b && a->cls == RegClass::VECTOR && b->cls == RegClass::VECTOR && a->reg % banks == b->reg % banks)
-        return error =
-                   str("the two halves read v", a->reg, " and v", b->reg, ", which are in one bank: \"", line, "\""),
-               false;
-    }
-    Scalars scalars;
-    for (int k = 0; k < 2; k++) scalars.add(static_cast<const Row&>(*part[k].row), part[k].op);
-    if (scalars.too_many())
-      return error = str("more than two scalar operands and literals, or two different literals: \"", line, "\""),
-             false;
     Instruction in = part[0];
     in.second = part[1].row;
     for (int i = 0; i < part[1].n; i++) in.op[in.n++] = part[1].op[i];
-    std::vector<u8> bytes;
-    if (!rdna::encode(g, in, bytes))
-      return error =
-                 str("no pair takes these operands (destinations one even and one odd, one literal): \"", line, "\""),
-             false;
+    if (std::string why = pair_objection(g, in); !why.empty()) return error = str(why, ": \"", line, "\""), false;
     out = in;
     return true;
   }

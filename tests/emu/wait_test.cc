@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
-// The waits, hazard fillers and delay hints that insert_waits() puts into machine code: into small programs, as text,
-// and into the kernels that clang compiled, whose own are taken out first. Those must still leave what the host leaves,
-// the checker must not object, they must not wait more than clang has them wait, and every single one must be missed
-// when it is taken out.
+// The waits, hazard fillers and delay hints that insert_waits() puts into machine code, and the pairs that
+// pair_instructions() makes: of small programs, as text, and of the kernels that clang compiled, whose own are taken
+// out first. Those must still leave what the host leaves, the checker must not object, they must not wait more than
+// clang has them wait, and every single wait must be missed when it is taken out.
 #include "compiler/codegen/codegen.h"
 #include "tests/emu/harness.h"
 
@@ -283,11 +283,64 @@ TEST(Wait, Delays) {
   expect_waits("v_add_f32 v1, v0, v0\nglobal_store_b32 v0, v1, s[2:3]\nv_add_f32 v2, v1, v1", true);
 }
 
+// ---- pairs ---------------------------------------------------------------------------------------------------------
+std::string paired(std::string_view text) {
+  MachineCode code = lines_of(text);
+  pair_instructions(code, target);
+  return text_of(code, true);
+}
+void expect_pairs(std::string_view before, std::string_view after) {
+  EXPECT_EQ(paired(before), text_of(lines_of(after), true));
+}
+TEST(Pair, WhatThePairsMayBe) {
+  expect_pairs("v_add_f32 v0, v1, v2\nv_mul_f32 v3, v4, v5", "v_dual_add_f32 v0, v1, v2 :: v_dual_mul_f32 v3, v4, v5");
+  for (const char* apart : {"v_add_f32 v0, v1, v2\nv_mul_f32 v4, v4, v5",                 // results both even
+                            "v_add_f32 v0, v1, v2\nv_mul_f32 v3, v5, v4",                 // first sources: a bank
+                            "v_add_f32 v0, v1, v2\nv_mul_f32 v3, v4, v6",                 // second ones
+                            "v_fmac_f32 v0, v1, v2\nv_fmamk_f32 v3, v4, 0x42280000, v6",  // third ones
+                            "v_add_f32 v0, s1, v2\nv_fmamk_f32 v3, s4, 0x42280000, v5",   // three scalars
+                            "v_mov_b32 v0, 0x42280000\nv_mov_b32 v1, 0x42290000",         // two literals
+                            "v_lshlrev_b32 v0, 2, v2\nv_and_b32 v3, 1, v5",               // second halves only
+                            "v_cndmask_b32 v0, v1, v2, s4\nv_mov_b32 v3, 0",              // not VCC
+                            "v_add_f32 v0, |v1|, v2\nv_mov_b32 v3, 0",                    // modifiers
+                            "v_add_f32 v0, v1, v2 clamp\nv_mov_b32 v3, 0",                //
+                            "v_mov_b32_dpp v0, v0 row_shl:1 row_mask:0xf bank_mask:0xf\nv_mov_b32 v3, 0",
+                            "v_add_f32 v0, v1, v2\nv_mul_f32 v3, v0, v5",   // needs the first
+                            "v_add_f32 v0, v1, v2\nv_xor_b32 v3, v4, v5"})  // has no half
+    EXPECT_EQ(paired(apart), text_of(lines_of(apart), true)) << apart;
+  // the second alone can only be the second half
+  expect_pairs("v_and_b32 v0, 1, v2\nv_mov_b32 v3, v4", "v_dual_mov_b32 v3, v4 :: v_dual_and_b32 v0, 1, v2");
+  expect_pairs("v_cndmask_b32 v0, s3, v2, vcc_lo\nv_cndmask_b32 v3, 1.0, v5, vcc_lo",
+               "v_dual_cndmask_b32 v0, s3, v2 :: v_dual_cndmask_b32 v3, 1.0, v5");
+  expect_pairs("v_mov_b32 v0, 0x42280000\nv_fmaak_f32 v1, s4, v2, 0x42280000",
+               "v_dual_mov_b32 v0, 0x42280000 :: v_dual_fmaak_f32 v1, s4, v2, 0x42280000");
+  // both read before either writes
+  expect_pairs("v_mov_b32 v0, v1\nv_mov_b32 v1, v2", "v_dual_mov_b32 v0, v1 :: v_dual_mov_b32 v1, v2");
+}
+TEST(Pair, WhatMayBeCrossed) {
+  const char *first = "v_add_f32 v0, v1, v2\n", *second = "v_mul_f32 v3, v4, v5\n",
+             *both = "v_dual_add_f32 v0, v1, v2 :: v_dual_mul_f32 v3, v4, v5\n";
+  auto expect = [&](std::string_view between, std::string_view after) {
+    expect_pairs(str(first, between, "\n", second), after);
+  };
+  expect("v_xor_b32 v6, v4, v1", str(both, "v_xor_b32 v6, v4, v1"));
+  expect("v_xor_b32 v4, v6, v7", str("v_xor_b32 v4, v6, v7\n", both));  // the first moves
+  expect("v_xor_b32 v6, v3, v7", str("v_xor_b32 v6, v3, v7\n", both));
+  expect("v_xor_b32 v3, v6, v7", str("v_xor_b32 v3, v6, v7\n", both));
+  expect("s_nop 0", str(both, "s_nop 0"));
+  expect("global_load_b32 v9, v8, s[2:3]", str(both, "global_load_b32 v9, v8, s[2:3]"));
+  for (const char* between : {"v_xor_b32 v4, v0, v7", "s_mov_b32 exec_lo, s4", "v_cmpx_eq_u32 v6, v7", "s_barrier",
+                              "here:", "s_cbranch_scc0 there", "s_round_mode 0x1", "v_movrels_b32 v8, v9"}) {
+    std::string text = str(first, between, "\n", second, "there:\n");
+    EXPECT_EQ(paired(text), text_of(lines_of(text), true)) << between;
+  }
+}
+
 // ---- the kernels of clang with our waits ---------------------------------------------------------------------------
 struct Tally {
   // Instructions; counts of 0 among the waits. At calls clang waits behind the entry, we before a call and a return:
   // not comparable.
-  i64 waits = 0, drains = 0, at_calls = 0, depctr = 0, fillers = 0, hints = 0;
+  i64 waits = 0, drains = 0, at_calls = 0, depctr = 0, fillers = 0, hints = 0, pairs = 0;
   std::vector<std::string> recent;
   void add(const Instruction& in) {
     std::string text = gfx1100().print(in);
@@ -304,6 +357,7 @@ struct Tally {
     }
     fillers += text == "v_nop" || is_self_move(in);
     hints += text.starts_with("s_delay_alu");
+    pairs += in.second != nullptr;
   }
 };
 // A code object whose functions are taken apart, given new waits and put behind its other bytes. What is relative to
@@ -313,9 +367,11 @@ struct Rewritten {
   Tally clangs, ours;
   i64 broken_clauses = 0;
 
-  explicit Rewritten(const CodeObject& from) : object(from) {
+  Rewritten(const CodeObject& from, bool pairs) : object(from), pairs_(pairs) {
     std::vector<Function> functions;
     for (auto [at, bytes] : from.functions) functions.push_back(take_apart(at, bytes));
+    for (Function& f : functions)
+      if (pairs) pair_instructions(f.code, target);
     u64 end = (object.image.size() + 255) & ~u64(255);
     for (Function& f : functions) {
       insert_waits(f.code, target);
@@ -342,6 +398,8 @@ struct Rewritten {
   };
   std::vector<u64> targets_;  // of s_getpc_b64; CodeLine::label of its lines is the position here
   std::map<u64, u64> moved_;  // functions
+
+  bool pairs_;
 
   static u64 size(const CodeLine& line) {
     std::vector<u8> bytes;
@@ -391,7 +449,9 @@ struct Rewritten {
       }
       clangs.add(line.inst);
       bool frees = has_text(line, "s_nop") && i + 1 < lines.size() && has_text(lines[i + 1].second, "s_sendmsg");
-      if (!is_filler(line.inst) || frees) f.code.lines.push_back(line);
+      if (is_filler(line.inst) && !frees) continue;
+      f.code.lines.push_back(line);
+      if (pairs_ && line.inst.second) split(f.code.lines);
     }
     if (auto label = labels.find(at + bytes); label != labels.end()) {
       CodeLine mark;
@@ -399,6 +459,29 @@ struct Rewritten {
       f.code.lines.push_back(mark);
     }
     return f;
+  }
+  // The last line, a pair, as two instructions, unless each needs the other's registers as they were.
+  static void split(std::vector<CodeLine>& lines) {
+    Instruction half[2];
+    std::set<u32> reads[2], writes[2];
+    const Instruction both = lines.back().inst;
+    for (int k = 0, at = 0; k < 2; k++) {
+      const Inst& row = k ? *both.second : *both.row;
+      half[k].row = gfx1100().rows_named(str("v_", name_of(row).substr(strlen("v_dual_"))))[0];
+      for (int i = 0; i < row.shown; i++) half[k].op[half[k].n++] = both.op[at++];
+      if (half[k].row->shown > row.shown) half[k].op[half[k].n++] = reg(RegClass::SCALAR, 32, rdna::VCC_LO);
+      each_allocated(half[k], [&](u32 r, const OperandSpec& s, int) {
+        if (s.access & OperandSpec::READ) reads[k].insert(r);
+        if (s.access & OperandSpec::WRITE) writes[k].insert(r);
+      });
+    }
+    for (int first : {0, 1}) {
+      if (reads[!first].contains(*writes[first].begin())) continue;
+      lines.back().inst = half[first];
+      lines.push_back(lines.back());
+      lines.back().inst = half[!first];
+      return;
+    }
   }
   void put_together(const Function& f) {
     std::map<int, u64> labels, counters;
@@ -431,19 +514,19 @@ struct Rewritten {
     }
   }
 };
+template <bool pairs>
 std::vector<Rewritten>& rewritten() {
   static std::vector<Rewritten> all = [] {
     std::vector<Rewritten> r;
-    for (const CodeObject& object : clang().objects) r.emplace_back(object);
+    for (const CodeObject& object : clang().objects) r.emplace_back(object, pairs);
     return r;
   }();
   return all;
 }
 
-TEST(Wait, KernelsGiveWhatTheHostGives) {
-  if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
+void expect_results(std::vector<Rewritten>& all) {
   int kernels = 0;
-  for (Rewritten& r : rewritten()) {
+  for (Rewritten& r : all) {
     Machine machine(r.object);
     for (const Kernel& k : r.object.kernels) {
       Outcome outcome = machine.run(k, u32(++kernels));
@@ -454,14 +537,29 @@ TEST(Wait, KernelsGiveWhatTheHostGives) {
     }
     EXPECT_EQ(r.broken_clauses, 0);
   }
-  std::printf("%d kernels with our waits\n", kernels);
+  std::printf("%d kernels\n", kernels);
   EXPECT_GE(kernels, 200);
+}
+TEST(Wait, KernelsGiveWhatTheHostGives) {
+  if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
+  expect_results(rewritten<false>());
+}
+TEST(Pair, KernelsGiveWhatTheHostGives) {
+  if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
+  expect_results(rewritten<true>());
+  for (size_t o = 0; o < clang().objects.size(); o++) {
+    const Rewritten& r = rewritten<true>()[o];
+    std::printf("-O%zu pairs: clang %lld, ours %lld; waits: clang %lld, ours %lld\n", o, (long long)r.clangs.pairs,
+                (long long)r.ours.pairs, (long long)r.clangs.waits, (long long)r.ours.waits);
+    EXPECT_GE(r.ours.pairs, r.clangs.pairs);
+    EXPECT_LE(r.ours.waits, r.clangs.waits);
+  }
 }
 
 TEST(Wait, NoMoreThanClang) {
   if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
-  for (size_t o = 0; o < rewritten().size(); o++) {
-    const Tally &a = rewritten()[o].clangs, &b = rewritten()[o].ours;
+  for (size_t o = 0; o < rewritten<false>().size(); o++) {
+    const Tally &a = rewritten<false>()[o].clangs, &b = rewritten<false>()[o].ours;
     auto row = [&](const char* name, i64 Tally::*n) {
       std::printf("-O%zu %-28s clang %5lld, ours %5lld\n", o, name, (long long)(a.*n), (long long)(b.*n));
     };
@@ -477,7 +575,7 @@ TEST(Wait, NoMoreThanClang) {
 void expect_ours_missed(i64 share) {
   if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
   std::vector<CodeObject> objects;
-  for (const Rewritten& r : rewritten()) objects.push_back(r.object);
+  for (const Rewritten& r : rewritten<false>()) objects.push_back(r.object);
   expect_missed(objects, share);
 }
 TEST(Wait, AMissingOneIsReported) { expect_ours_missed(4); }

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <map>
 #include "compiler/codegen/codegen.h"
 #include "compiler/isa/rdna.h"
 
@@ -134,6 +135,11 @@ class Selector {
     if (o.kind == Operand::IMM) return isa::imm(i64(i32(u32(u64(o.imm) >> 32 * k))));
     o.reg = is_virtual(o.reg) ? o.reg + (u32(k) << part_shift) : o.reg + u32(k);
     o.bits = 32;
+    return o;
+  }
+  static Operand parts(Operand o, int first, int n) {
+    o = part(o, first);
+    o.bits = u16(32 * n);
     return o;
   }
   static bool is_vector(const Operand& o) { return o.kind == Operand::REG && o.cls == RegClass::VECTOR; }
@@ -278,6 +284,7 @@ class Selector {
     }
     code_.local_bytes = local;
     prologue_ = int(code_.lines.size());
+    find_neighbours();
   }
 
   // ---- values ------------------------------------------------------------------------------------------------------
@@ -408,13 +415,6 @@ class Selector {
     a.offset = to_vgpr(a.offset, 1);
     return a;
   }
-  void load_bytes(const Operand& r, U index, DType t, const Address& a) {
-    const CodeLine::Kind kind = index->nsrc > 2 ? CodeLine::FENCE : CodeLine::INST;
-    if (memory_is_local(index->src(0)))
-      ins(named("ds_load_", suffix(t, true)), {r, a.offset, isa::imm(a.displacement)}, kind);
-    else
-      ins(named("global_load_", suffix(t, true)), {r, a.offset, a.base, isa::imm(a.displacement)}, kind);
-  }
   static std::string named(std::string_view a, std::string_view b) { return std::string(a) + std::string(b); }
   template <class F>
   void where_lanes(U condition, F f) {
@@ -424,43 +424,142 @@ class Selector {
     ins("s_mov_b32", {fixed(rdna::EXEC_LO), saved}, CodeLine::FENCE);
   }
   void load(U u) {
-    U index = u->src(0);
+    const Chunk* chunk = chunk_of(u);
+    if (chunk && registers_.contains(u)) return;  // came with its neighbours
+    U first = chunk ? chunk->members[0] : u, index = first->src(0);
     DType t = u->dtype;
+    const int each = dwords_of(t), n = chunk ? int(chunk->members.size()) * each : each;
+    Operand r;
     if (in_scalar_unit(u) && !t.is_bool()) {
-      Operand r = result(u), base = to_sgpr(value(index->src(0)), 2);
+      Operand base = to_sgpr(value(index->src(0)), 2);
+      r = chunk ? scalar(n) : result(u);
       i64 offset = index->src(1)->arg(0) + index->arg(0);
-      ins(named("s_load_", suffix(t, true)), {r, base, fixed(rdna::NULL_REGISTER), isa::imm(offset)});
-      return;
-    }
-    Operand r = t.is_bool() ? vector() : result(u);
-    if (index->nsrc == 2) {
-      load_bytes(r, index, t, address(index));
+      ins(str("s_load_b", 32 * n), {r, base, fixed(rdna::NULL_REGISTER), isa::imm(offset)});
     } else {
-      for (int k = 0; k < r.bits / 32; k++) ins("v_mov_b32", {part(r, k), isa::imm(0)});
+      r = chunk || t.is_bool() ? vector(n) : result(u);
       const Address a = address(index);
-      where_lanes(index->src(2), [&] { load_bytes(r, index, t, a); });
+      auto read = [&] { access("load_", chunk ? str("b", 32 * n) : suffix(t, true), r, index, a); };
+      if (index->nsrc > 2) {
+        for (int k = 0; k < n; k++) ins("v_mov_b32", {part(r, k), isa::imm(0)});
+        where_lanes(index->src(2), read);
+      } else {
+        read();
+      }
     }
     if (t.is_bool()) ins("v_cmp_ne_u32", {result(u), isa::imm(0), r});
+    if (chunk)
+      for (size_t k = 0; k < chunk->members.size(); k++) define(chunk->members[k], parts(r, int(k) * each, each));
   }
   void store(U u) {
-    U index = u->src(0), v = u->src(1);
+    Chunk* chunk = chunk_of(u);
+    if (chunk && --chunk->waiting) return;  // the last one stores all
+    U index = chunk ? chunk->members[0]->src(0) : u->src(0), v = u->src(1);
     DType t = v->dtype;
+    const int each = dwords_of(t);
     Operand data;
-    if (t.is_bool()) {
+    if (chunk) {
+      data = chunk->data;
+      for (size_t k = 0; k < chunk->members.size(); k++)
+        move(parts(data, int(k) * each, each), value(chunk->members[k]->src(1)));
+    } else if (t.is_bool()) {
       data = vector();
       ins("v_cndmask_b32", {data, isa::imm(0), isa::imm(1), value(v)});
     } else {
-      data = to_vgpr(value(v), dwords_of(t));
+      data = to_vgpr(value(v), each);
     }
-    Address a = address(index);
-    auto put_data = [&] {
-      if (memory_is_local(index->src(0)))
-        ins(named("ds_store_", suffix(t, false)), {a.offset, data, isa::imm(a.displacement)}, CodeLine::FENCE);
-      else
-        ins(named("global_store_", suffix(t, false)), {a.offset, data, a.base, isa::imm(a.displacement)},
-            CodeLine::FENCE);
+    const Address a = address(index);
+    auto write = [&] { access("store_", chunk ? str("b", data.bits) : suffix(t, false), data, index, a); };
+    index->nsrc > 2 ? where_lanes(index->src(2), write) : write();
+  }
+  void access(std::string_view what, std::string_view type, const Operand& data, U index, const Address& a) {
+    const bool local = memory_is_local(index->src(0)), reads = what == "load_";
+    const CodeLine::Kind kind = index->nsrc > 2 || !reads ? CodeLine::FENCE : CodeLine::INST;
+    const std::string name = str(local ? "ds_" : "global_", what, type);
+    const Operand first = reads ? data : a.offset, second = reads ? a.offset : data;
+    if (local)
+      ins(name, {first, second, isa::imm(a.displacement)}, kind);
+    else
+      ins(name, {first, second, a.base, isa::imm(a.displacement)}, kind);
+  }
+
+  // Accesses of one loop body to neighbouring elements become one instruction, of up to 4 dwords in the vector unit and
+  // 8 in the scalar unit.
+  struct Chunk {
+    std::vector<U> members;  // by displacement
+    Operand data;            // of stores: their values
+    int waiting = 0;         // stores that have not come by
+  };
+  Chunk* chunk_of(U u) {
+    int* k = chunk_of_.find(u);
+    return k ? &chunks_[size_t(*k)] : nullptr;
+  }
+  i64 displacement(U index) const { return index->arg(0) + (index->src(1)->is_const() ? index->src(1)->arg(0) : 0); }
+  static int zero_bits(U u) {  // how many low bits of it are known to be 0
+    if (u->is_const()) return u->arg(0) ? std::countr_zero(u64(u->arg(0))) : 32;
+    if (u->op == Op::SHL && u->src(1)->is_const()) return zero_bits(u->src(0)) + int(u->src(1)->arg(0));
+    if (u->op == Op::ADD || u->op == Op::OR) return std::min(zero_bits(u->src(0)), zero_bits(u->src(1)));
+    if (u->op == Op::MUL) return zero_bits(u->src(0)) + zero_bits(u->src(1));
+    return 0;
+  }
+  void find_neighbours() {
+    struct Key {
+      int body;
+      bool store, scalar;
+      Scalar type;
+      U where, offset, condition;
+      auto operator<=>(const Key&) const = default;
     };
-    index->nsrc > 2 ? where_lanes(index->src(2), put_data) : put_data();
+    std::map<Key, std::vector<U>> groups;
+    std::vector<int> bodies{0};
+    int next = 0;
+    std::vector<U> stored;
+    for (const Line& line : linear_.lines)
+      if (line.kind == Line::NODE && line.u->op == Op::STORE) stored.push_back(memory(line.u));
+    for (const Line& line : linear_.lines) {
+      if (line.kind == Line::LOOP) bodies.push_back(++next);
+      if (line.kind == Line::END) bodies.pop_back();
+      if (line.kind != Line::NODE || (line.u->op != Op::LOAD && line.u->op != Op::STORE)) continue;
+      U u = line.u, index = u->src(0);
+      const bool store = u->op == Op::STORE, scalar = !store && in_scalar_unit(u);
+      if (index->dtype.bits() < 32 || index->dtype.is_bool()) continue;
+      U m = memory(u);
+      if (!store && m->op == Op::PARAM && std::ranges::find(stored, m) != stored.end()) continue;
+      groups[{bodies.back(), store, scalar, index->dtype.scalar, index->src(0),
+              index->src(1)->is_const() ? nullptr : index->src(1), index->nsrc > 2 ? index->src(2) : nullptr}]
+          .push_back(u);
+    }
+    for (auto& [key, list] : groups) {
+      std::ranges::stable_sort(list, {}, [&](U u) { return displacement(u->src(0)); });
+      const i64 size = list[0]->src(0)->dtype.bytes();
+      const bool local = memory(list[0])->op == Op::LOCAL;
+      for (size_t i = 0, n; i < list.size(); i += n) {
+        auto at = [&](size_t k) { return displacement(list[k]->src(0)); };
+        for (n = 1; i + n < list.size() && at(i + n) == at(i) + i64(n) * size;) n++;
+        size_t dwords = std::min<size_t>(n * size_t(size) / 4, key.scalar ? 8 : 4);
+        if (key.scalar || local) dwords = std::bit_floor(dwords);
+        while (local && dwords > 1 &&
+               ((key.offset && (1 << zero_bits(key.offset)) % (4 * i64(dwords))) || at(i) % (4 * i64(dwords))))
+          dwords /= 2;
+        n = std::max<size_t>(dwords * 4 / size_t(size), 1);
+        if (n < 2) continue;
+        Chunk c{{list.begin() + i64(i), list.begin() + i64(i + n)}, {}, int(n)};
+        for (U u : c.members) chunk_of_[u] = int(chunks_.size());
+        if (key.store) {  // values that nothing else needs are computed in their place
+          c.data = vector(int(dwords));
+          for (size_t k = 0; k < n; k++) {
+            U v = c.members[k]->src(1);
+            if (has(v->op, ALU) && *uses_.find(v) == 1 && !accumulator_of_.contains(v) && !in_scalar_unit(v))
+              accumulator_of_[v] = parts(c.data, int(k) * int(size) / 4, int(size) / 4);
+          }
+        }
+        chunks_.push_back(std::move(c));
+      }
+    }
+  }
+  static U memory(U access) {
+    U m = access->src(0);
+    while (m->op == Op::AFTER || m->op == Op::INDEX) m = m->src(0);
+    return m;
   }
 
   // ---- selection by meaning ----------------------------------------------------------------------------------------
@@ -1028,6 +1127,8 @@ class Selector {
   UMap<Operand> registers_, accumulators_, accumulator_of_;
   UMap<int> uses_, deferred_;  // deferred: how many nodes deep
   UMap<U> user_;
+  UMap<int> chunk_of_;
+  std::vector<Chunk> chunks_;
   std::vector<int> loop_labels_;
   U current_ = nullptr;
   bool unsynchronised_ = false;

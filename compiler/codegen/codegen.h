@@ -129,6 +129,7 @@ struct Plan {
   std::vector<U> reduce_order;
   std::vector<std::pair<U, Split>> splits;
   std::vector<Staging> stages;
+  bool clamps = false;  // beyond a range's end loads read its last element, and only stores are masked
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);

@@ -1209,6 +1209,7 @@ void emit_rdna(const MachineCode& code, Program& program) {
     if (!line.inst.row) continue;
     if (line.u) program.notes.push_back({u32(out.size()), ""});
     isa::Instruction inst = line.inst;
+    if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[2].cls != RegClass::VECTOR) std::swap(inst.op[1], inst.op[2]);
     if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR &&
         !inst.op[1].modifiers && !inst.op[2].modifiers) {
       inst.row = isa::rows_named(isa, "v_fmac_f32")[0];

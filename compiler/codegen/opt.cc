@@ -271,7 +271,7 @@ namespace {
 // Every loop that is left becomes work-groups. A candidate's time is what one wave issues, as often as there are more
 // waves than the machine runs side by side.
 Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
-  Plan plan{s.loops, s.reduces, {}, {}};
+  Plan plan{s.loops, s.reduces, {}, {}, true};
   for (U r : s.ranges) plan.split(r);
   const i64 wave = machine.lanes(32);
   const double side_by_side = double(machine.workers()) * 4;  // waves that issue at the same time
@@ -585,6 +585,7 @@ struct Parts {  // of one range
   U outer = nullptr, block = nullptr;  // loops that STOREs nest
   std::vector<U> ranges;               // all that replace the range in a REDUCE
   U condition = nullptr;               // value < bound, when the split does not divide
+  U clamped = nullptr;                 // the value, or the last one there is
 };
 
 class Planner {
@@ -629,10 +630,13 @@ class Planner {
     p.value = begin + inside;
     p.inside = whole ? p.value : U(inside);
     p.inside_bound = whole ? outer * block : block;
+    p.clamped = p.value;
     if (outer * block != n) {
-      p.condition = Expr(p.value) < Expr(n);
-      if (split.side_by_side && n % split.unroll == 0)  // the same for all copies
-        p.condition = simplify(Expr(p.value) / split.unroll) < Expr(n / split.unroll);
+      const i64 step = split.side_by_side && n % split.unroll == 0 ? split.unroll : 1;  // all copies are there or none
+      U at = simplify(Expr(p.value) / step);
+      p.condition = Expr(at) < Expr(n / step);
+      if (plan_.clamps)
+        p.clamped = Expr(make_alu(Op::MIN, at, index_constant(n / step - 1))) * step + (step > 1 ? Expr(p.value) % step : Expr(0));
     }
     parts_[r] = p;
   }
@@ -689,7 +693,7 @@ class Planner {
       if (u->op == Op::RANGE) {
         Parts* p = parts_.find(u);
         check(p, "a range that no STORE or REDUCE closes: ", u);
-        became[u] = p->value;
+        became[u] = simplify(p->clamped);
         if (p->condition) masked[u] = {u};
         continue;
       }
@@ -710,12 +714,18 @@ class Planner {
         for (U r : ranges) all = all ? make_alu(Op::AND, all, parts_.find(r)->condition) : parts_.find(r)->condition;
         return all;
       };
-      if (u->op == Op::INDEX && !mask.empty()) {
+      auto guard = [&](std::vector<U>& index) {
         U all = condition(mask);
-        if (src.size() > 2)
-          src[2] = make_alu(Op::AND, src[2], all);
+        if (index.size() > 2)
+          index[2] = make_alu(Op::AND, index[2], all);
         else
-          src.push_back(all);
+          index.push_back(all);
+      };
+      if (u->op == Op::INDEX && !mask.empty() && !plan_.clamps) guard(src);
+      if (u->op == Op::STORE && !mask.empty() && plan_.clamps) {
+        std::vector<U> index(src[0]->src().begin(), src[0]->src().end());
+        guard(index);
+        src[0] = make(Op::INDEX, src[0]->dtype, index, src[0]->arg());
       }
       if (u->op == Op::REDUCE) {
         std::vector<U> own;

@@ -129,7 +129,9 @@ struct Plan {
   std::vector<U> reduce_order;
   std::vector<std::pair<U, Split>> splits;
   std::vector<Staging> stages;
-  bool clamps = false;  // beyond a range's end loads read its last element, and only stores are masked
+  // GPU: work-items of a group, which fill what is staged together; beyond a range's end they load its last element,
+  // and only stores are masked. 0: lanes are a vector's.
+  i64 items = 0;
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);

@@ -363,7 +363,7 @@ class Selector {
   }
   void node(U u) {
     if (u->op == Op::AFTER) {
-      if (memory_is_local(u)) synchronise(), unsynchronised_ = true;
+      if (memory_is_local(u)) synchronise(), filled_at_ = loop_labels_.size();
       return;
     }
     if (u->op == Op::REDUCE && u->arg(1) >= 0) return define(u, *accumulators_.find(u));
@@ -377,7 +377,10 @@ class Selector {
     while (u->op == Op::AFTER) u = u->src(0);
     return u->op == Op::LOCAL;
   }
-  void synchronise() { ins("s_barrier", {}, CodeLine::FENCE); }
+  void synchronise() {
+    const isa::Inst* last = code_.lines.back().inst.row;
+    if (!last || isa::name_of(*last) != "s_barrier") ins("s_barrier", {}, CodeLine::FENCE);
+  }
 
   // ---- memory ------------------------------------------------------------------------------------------------------
   static const char* suffix(DType t, bool load) {
@@ -1111,7 +1114,8 @@ class Selector {
   }
   void end(U range) {
     Operand counter = *registers_.find(range);
-    if (unsynchronised_) synchronise(), unsynchronised_ = false;  // nobody fills LDS again before all have read it
+    if (filled_at_ && filled_at_ == loop_labels_.size())
+      synchronise(), filled_at_ = 0;  // nobody fills LDS again before all have read it
     ins("s_add_i32", {counter, counter, isa::imm(1)});
     ins("s_cmp_lt_i32", {counter, isa::imm(range->src(0)->arg(0))});
     CodeLine& jump = ins("s_cbranch_scc1", {isa::imm(0)}, CodeLine::JUMP);
@@ -1131,7 +1135,7 @@ class Selector {
   std::vector<Chunk> chunks_;
   std::vector<int> loop_labels_;
   U current_ = nullptr;
-  bool unsynchronised_ = false;
+  size_t filled_at_ = 0;  // loops around what fills LDS
   i64 next_leaf_ = i64(1) << 32;
   int next_label_ = 0, prologue_ = 0;
 };

@@ -267,11 +267,60 @@ U build(const LinearForm& form) {
 
 namespace {
 
+// A product: two loads in the main reduction, each over one LOOP range that the other does not depend on.
+struct Tile {
+  U rows = nullptr, columns = nullptr, inner = nullptr;  // inner: the last range of the reduction
+  const Access* loads[2] = {};                           // over rows, over columns
+};
+Tile tile_of(const Shape& s) {
+  Tile t;
+  U vector = nullptr;
+  for (const Access& a : s.accesses)
+    for (U r : s.loops)
+      if (a.store && stride(s, a.index, r) == 1) vector = r;
+  if (!s.main_reduce || !vector || s.main_reduce->nsrc != 2) return {};
+  t.inner = s.main_reduce->src(1), t.columns = vector;
+  std::vector<const Access*> loads;
+  for (const Access& a : s.accesses)
+    if (!a.store && (a.deps & s.bit(t.inner))) loads.push_back(&a);
+  if (loads.size() != 2 || loads[0]->u->dtype.bits() < 32) return {};
+  if (loads[0]->deps & s.bit(vector)) std::swap(loads[0], loads[1]);
+  if (loads[0]->deps & s.bit(vector) || !(loads[1]->deps & s.bit(vector)) || loads[1]->u->dtype != loads[0]->u->dtype)
+    return {};
+  for (U r : s.loops)
+    if (r != vector && loads[0]->deps & s.bit(r) && !(loads[1]->deps & s.bit(r)) &&
+        (!t.rows || bound(r) > bound(t.rows)))
+      t.rows = r;
+  if (!t.rows || !stride(s, loads[0]->index, t.inner) || !stride(s, loads[1]->index, t.inner)) return {};
+  t.loads[0] = loads[0], t.loads[1] = loads[1];
+  return t;
+}
+// 256 work-items make a square of results, 4 by 4 each, from panels of both operands in the group's memory.
+bool stage_tile(Plan& plan, const Shape& s, const Tile& t, const Machine& machine) {
+  constexpr i64 side = 16, each = 4, depth = 16;
+  if (bound(t.rows) < 2 * side * each || bound(t.columns) < 2 * side * each || bound(t.inner) < 2 * depth) return false;
+  for (U r : {t.rows, t.columns}) {
+    Split* p = plan.split(r);
+    p->lanes = side, p->unroll = each, p->side_by_side = true;
+  }
+  *plan.split(t.inner) = {depth / 4, 4, 1};
+  plan.items = side * side;
+  const Level* level = machine.room_for(2 * side * each * depth * t.loads[0]->u->dtype.bytes());
+  if (!level) return false;
+  for (int k = 0; k < 2; k++)
+    plan.stages.push_back(
+        {t.loads[k]->u, level->name, int(level - machine.levels.data()), {t.inner, k ? t.columns : t.rows}, 1});
+  std::erase(plan.order, t.columns);
+  plan.order.push_back(t.columns);
+  for (U r : s.loops) plan.split(r)->thread = true;
+  return true;
+}
+
 // For lanes that are work-items: which range's neighbours are neighbouring lanes, and how much one work-item does.
 // Every loop that is left becomes work-groups. A candidate's time is what one wave issues, as often as there are more
 // waves than the machine runs side by side.
 Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
-  Plan plan{s.loops, s.reduces, {}, {}, true};
+  Plan plan{s.loops, s.reduces, {}, {}, machine.lanes(32)};
   for (U r : s.ranges) plan.split(r);
   const i64 wave = machine.lanes(32);
   const double side_by_side = double(machine.workers()) * 4;  // waves that issue at the same time
@@ -321,6 +370,7 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   if (s.main_reduce)
     for (U r : s.main_reduce->src().subspan(1))
       if (bound(r) >= wave && closed_by_all(r)) consider(r);
+  if (const Tile t = tile_of(s); t.loads[1] && stage_tile(plan, s, t, machine)) return plan;
   const bool across = vector && vector->range_kind() == RangeKind::REDUCE;
   // Register tile: copies of LOOP ranges while enough waves are left.
   double waves = across ? outputs : outputs / double(wave);
@@ -395,6 +445,9 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
                 plan.splits, [](auto& x) { return x.first->range_kind() == RangeKind::LOOP && x.second.lanes > 1; }))
           plan.split(r)->lanes = wave;
   for (U r : s.loops) plan.split(r)->thread = !across || plan.split(r)->lanes == 1;
+  i64 items = 1;
+  for (auto& [r, x] : plan.splits) items *= x.lanes;
+  plan.items = std::max(items, wave);
   return plan;
 }
 
@@ -580,6 +633,7 @@ namespace {
 
 struct Parts {  // of one range
   U value;      // ((outer * block + b) * unroll + u) * lanes + v
+  bool whole;   // inside is all of it
   U inside;     // the same without outer, or all of a REDUCE range: a position in a panel
   i64 inside_bound;
   U outer = nullptr, block = nullptr;  // loops that STOREs nest
@@ -626,8 +680,9 @@ class Planner {
       p.ranges.push_back(range(split.lanes, RangeKind::VECTOR));
       inside = inside + Expr(p.ranges.back()) * (split.side_by_side ? split.unroll : 1);
     }
-    bool whole = r->range_kind() == RangeKind::REDUCE;
+    bool whole = r->range_kind() == RangeKind::REDUCE && split.block == 1;
     p.value = begin + inside;
+    p.whole = whole;
     p.inside = whole ? p.value : U(inside);
     p.inside_bound = whole ? outer * block : block;
     p.clamped = p.value;
@@ -635,19 +690,16 @@ class Planner {
       const i64 step = split.side_by_side && n % split.unroll == 0 ? split.unroll : 1;  // all copies are there or none
       U at = simplify(Expr(p.value) / step);
       p.condition = Expr(at) < Expr(n / step);
-      if (plan_.clamps)
-        p.clamped = Expr(make_alu(Op::MIN, at, index_constant(n / step - 1))) * step + (step > 1 ? Expr(p.value) % step : Expr(0));
+      if (plan_.items)
+        p.clamped = Expr(make_alu(Op::MIN, at, index_constant(n / step - 1))) * step +
+                    (step > 1 ? Expr(p.value) % step : Expr(0));
     }
     parts_[r] = p;
   }
 
-  // The LOAD from a panel, after the STORE that fills it.
-  U stage(const Staging& s) {
-    std::vector<U> loops;
-    UMap<U> at;  // what each range is while the panel is filled
-    U condition = s.load->src(0)->nsrc > 2 ? s.load->src(0)->src(2) : nullptr;
-    Expr to = 0, from = 0;
-    i64 elements = 1;
+  // The loops that fill a panel, and what each range of its layout is in them.
+  UMap<U> copy_loops(const Staging& s, std::vector<U>& loops) {
+    UMap<U> position;
     for (U r : s.layout) {
       const Parts& p = *parts_.find(r);
       i64 lanes = r == s.layout.back() ? s.lanes : 1,
@@ -661,10 +713,60 @@ class Planner {
         loops.push_back(range(lanes * unroll, lanes > 1 ? RangeKind::VECTOR : RangeKind::UNROLL));
         i = i + Expr(loops.back());
       }
-      bool whole = r->range_kind() == RangeKind::REDUCE;
-      Expr value = whole || !p.outer ? i : Expr(p.outer) * p.inside_bound + i;
+      position[r] = i;
+    }
+    return position;
+  }
+  // All work-items of a group fill it together, neighbours along the axis whose elements are neighbours in memory.
+  UMap<U> shared_copy(const Staging& s, std::vector<U>& loops) {
+    LinearForm address = linear_form(s.load->src(0)->src(1));
+    auto step = [&](U r) {
+      i64 k = i64(1) << 40;
+      for (auto& [term, coefficient] : address.terms)
+        if (term == r) k = std::abs(coefficient);
+      return k;
+    };
+    std::vector<U> order = s.layout;
+    std::ranges::stable_sort(order, std::greater<>{}, step);
+    i64 elements = 1;
+    for (U r : order) elements *= parts_.find(r)->inside_bound;
+    i64 each = 4;
+    while (each > 1 && (step(order.back()) != 1 || parts_.find(order.back())->inside_bound % each ||
+                        elements % (plan_.items * each)))
+      each /= 2;
+    const i64 rounds = (elements + plan_.items * each - 1) / (plan_.items * each);
+    Expr at = 0;
+    if (rounds > 1)
+      loops.push_back(range(rounds, rounds <= 8 ? RangeKind::UNROLL : RangeKind::LOOP)),
+          at = Expr(loops.back()) * plan_.items;
+    loops.push_back(range(plan_.items, RangeKind::VECTOR));
+    at = (at + Expr(loops.back())) * each;
+    if (each > 1) loops.push_back(range(each, RangeKind::UNROLL)), at = at + Expr(loops.back());
+    if (rounds * plan_.items * each != elements) at = make_alu(Op::MIN, at, index_constant(elements - 1));
+    UMap<U> position;
+    for (size_t i = order.size(); i-- > 0;) {
+      const i64 n = parts_.find(order[i])->inside_bound;
+      position[order[i]] = simplify(i ? at % n : at);
+      at = simplify(at / n);
+    }
+    return position;
+  }
+
+  // The LOAD from a panel, after the STORE that fills it.
+  U stage(const Staging& s) {
+    std::vector<U> loops;
+    UMap<U> at;  // what each range is while the panel is filled
+    U condition = s.load->src(0)->nsrc > 2 ? s.load->src(0)->src(2) : nullptr;
+    UMap<U> position = plan_.items ? shared_copy(s, loops) : copy_loops(s, loops);
+    Expr to = 0, from = 0;
+    i64 elements = 1;
+    for (U r : s.layout) {
+      const Parts& p = *parts_.find(r);
+      Expr i = *position.find(r), value = p.whole || !p.outer ? i : Expr(p.outer) * p.inside_bound + i;
       at[r] = value;
-      if (p.condition) {
+      if (p.condition && plan_.items) {
+        at[r] = make_alu(Op::MIN, value, index_constant(bound(r) - 1));
+      } else if (p.condition) {
         U fits = value < Expr(bound(r));
         condition = condition ? make_alu(Op::AND, condition, fits) : fits;
       }
@@ -721,8 +823,8 @@ class Planner {
         else
           index.push_back(all);
       };
-      if (u->op == Op::INDEX && !mask.empty() && !plan_.clamps) guard(src);
-      if (u->op == Op::STORE && !mask.empty() && plan_.clamps) {
+      if (u->op == Op::INDEX && !mask.empty() && !plan_.items) guard(src);
+      if (u->op == Op::STORE && !mask.empty() && plan_.items) {
         std::vector<U> index(src[0]->src().begin(), src[0]->src().end());
         guard(index);
         src[0] = make(Op::INDEX, src[0]->dtype, index, src[0]->arg());

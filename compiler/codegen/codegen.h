@@ -132,6 +132,7 @@ struct Plan {
   // GPU: work-items of a group, which fill what is staged together; beyond a range's end they load its last element,
   // and only stores are masked. 0: lanes are a vector's.
   i64 items = 0;
+  bool contract = true;  // a product and a sum may become one FMA
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);

@@ -191,7 +191,8 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   static const RuleList lanes{{"lanes", Arithmetic::ANY, lane_rules}};
   sink = spec(separate_reductions(sink), Stage::KERNEL, "separate_reductions");
   sink = prove_accesses(sink, program);
-  sink = rewrite(rewrite(sink, widen), contract);
+  sink = rewrite(sink, widen);
+  if (!given || given->contract) sink = rewrite(sink, contract);
   NativeOps native = native_ops(target);
   native.keep_index = true;
   sink = rewrite(decompose(sink, native), lanes);

@@ -35,28 +35,48 @@ struct Arithmetic<T> {
   static T value(T v) { return v; }
 };
 
+// The same loop for whatever processor this is built for, and for one with what WIDE names.
+#if defined(__x86_64__)
+#define WIDE __attribute__((target("avx2,fma")))
+#define CLONED __attribute__((target_clones("avx2", "default")))
+bool wide() {
+  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return has;
+}
+#else
+#define WIDE
+#define CLONED
+bool wide() { return false; }
+#endif
+#define LOOP_WITH(attribute, ...)                                                                           \
+  [](Lanes& __restrict o, const Lanes& x, [[maybe_unused]] const Lanes& y, [[maybe_unused]] const Lanes& z) \
+      attribute {                                                                                           \
+        for (int i = 0; i < n; i++) __VA_ARGS__                                                             \
+      }
+#define LOOP(...)                                           \
+  if (n > 1 && wide()) return LOOP_WITH(WIDE, __VA_ARGS__); \
+  return LOOP_WITH(, __VA_ARGS__)
+
 template <class T, int n>
 Loop typed(Op op) {
   using A = Arithmetic<T>;
   using E = typename A::Element;
   constexpr bool is_float = std::is_floating_point_v<T>;
-  if (op == Op::WHERE)
-    return [](Lanes& o, const Lanes& a, const Lanes& b, const Lanes& c) {
-      for (int i = 0; i < n; i++) at<T>(o)[i] = a.u[i] ? at<T>(b)[i] : at<T>(c)[i];
-    };
+  if (op == Op::WHERE) {
+    LOOP({ at<T>(o)[i] = x.u[i] ? at<T>(y)[i] : at<T>(z)[i]; });
+  }
   switch (op) {
-#define OP(name, sources, properties, value_, doc)                                                     \
-  case Op::name:                                                                                       \
-    if constexpr (((properties) & (is_float ? NUMERIC | FLOAT_ONLY : NUMERIC | INTEGER | LOGIC)) != 0) \
-      return [](Lanes& o, const Lanes& x, const Lanes& y, const Lanes& z) {                            \
-        for (int i = 0; i < n; i++) {                                                                  \
-          [[maybe_unused]] E a = at<T>(x)[i], b = at<T>(y)[i], c = at<T>(z)[i];                        \
-          if constexpr (((properties)&TO_BOOL) != 0)                                                   \
-            o.u[i] = bool(value_);                                                                     \
-          else                                                                                         \
-            at<T>(o)[i] = A::value(value_);                                                            \
-        }                                                                                              \
-      };                                                                                               \
+#define OP(name, sources, properties, value_, doc)                                                       \
+  case Op::name:                                                                                         \
+    if constexpr (((properties) & (is_float ? NUMERIC | FLOAT_ONLY : NUMERIC | INTEGER | LOGIC)) != 0) { \
+      LOOP({                                                                                             \
+        [[maybe_unused]] E a = at<T>(x)[i], b = at<T>(y)[i], c = at<T>(z)[i];                            \
+        if constexpr (((properties)&TO_BOOL) != 0)                                                       \
+          o.u[i] = bool(value_);                                                                         \
+        else                                                                                             \
+          at<T>(o)[i] = A::value(value_);                                                                \
+      });                                                                                                \
+    }                                                                                                    \
     return nullptr;
 #include "compiler/uop/op.def"
 #undef OP
@@ -65,20 +85,20 @@ Loop typed(Op op) {
 }
 
 template <class From, class To, int n>
-void convert(Lanes& o, const Lanes& a, const Lanes&, const Lanes&) {
-  for (int i = 0; i < n; i++) {
-    From x = at<From>(a)[i];
+Loop convert() {
+  LOOP({
+    From v = at<From>(x)[i];
     if constexpr (std::is_floating_point_v<From> && !std::is_floating_point_v<To>) {
       constexpr From low = From(std::numeric_limits<To>::min());
       constexpr From end = From(u64(1) << (sizeof(To) * 8 - 1)) * (std::is_signed_v<To> ? 1 : 2);
-      at<To>(o)[i] = x != x     ? To(0)
-                     : x < low  ? std::numeric_limits<To>::min()
-                     : x >= end ? std::numeric_limits<To>::max()
-                                : To(x);
+      at<To>(o)[i] = v != v     ? To(0)
+                     : v < low  ? std::numeric_limits<To>::min()
+                     : v >= end ? std::numeric_limits<To>::max()
+                                : To(v);
     } else {
-      at<To>(o)[i] = To(x);
+      at<To>(o)[i] = To(v);
     }
-  }
+  });
 }
 
 template <class F>
@@ -107,7 +127,7 @@ Loop conversion(Scalar from, Scalar to, bool one_lane) {
     return by_storage(to, [&](auto t) -> Loop {
       using From = decltype(f);
       using To = decltype(t);
-      return one_lane ? convert<From, To, 1> : convert<From, To, wave_lanes>;
+      return one_lane ? convert<From, To, 1>() : convert<From, To, wave_lanes>();
     });
   });
 }
@@ -188,6 +208,11 @@ struct FloatBits {  // where the parts of a float are
   u64 quiet() const { return u64(1) << (mantissa - 1); }
   u64 nan() const { return exponent_mask | quiet(); }
 };
+u64 quiet_nan(Scalar dtype) { return FloatBits(dtype).nan(); }
+u64 one_nan(u64 bits, Scalar dtype) {
+  FloatBits f(dtype);
+  return f.is_nan(bits) ? f.nan() : bits;
+}
 u64 flushed(u64 bits, Scalar dtype, const FloatMode& mode, bool result) {
   int keeps = dtype == Scalar::F32 ? mode.denorm_32 : mode.denorm_64;
   if (keeps >> int(result) & 1) return bits;
@@ -205,12 +230,49 @@ u64 finish_float(u64 bits, Scalar dtype, const FloatMode& mode, int omod, bool c
   }
   return flushed(bits, dtype, mode, true);
 }
-HostRounding::HostRounding(int mode) : changed(mode) {
+void round_host(int mode) {
   static constexpr int modes[] = {FE_TONEAREST, FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO};
-  if (changed) std::fesetround(modes[mode]);
+  std::fesetround(modes[mode]);
 }
-HostRounding::~HostRounding() {
-  if (changed) std::fesetround(FE_TONEAREST);
+
+// ---- lanes and memory ----------------------------------------------------------------------------------------------
+CLONED void one_nan_32(u32* to, const u32* from) {
+  constexpr u32 magnitude = ~u32(0) >> 1, infinity = 255u << 23, nan = infinity | 1 << 22;
+  for (int l = 0; l < wave_lanes; l++) to[l] = (from[l] & magnitude) > infinity ? nan : from[l];
+}
+CLONED void copy_under(u32* to, const u32* from, u32 mask) {
+  for (int l = 0; l < wave_lanes; l++) to[l] = mask >> l & 1 ? from[l] : to[l];
+}
+void gather(u32* to, const u8* host, const u32* offset, u32 mask) {
+  u32 got[wave_lanes];
+  u32* direct = mask == ~u32(0) ? to : got;
+  for (int l = 0; l < wave_lanes; l++) std::memcpy(direct + l, host + offset[l], 4);
+  if (direct == got) copy_under(to, got, mask);
+}
+void scatter(const u32* from, u8* host, const u32* offset, u32 mask) {
+  for (int l = 0; l < wave_lanes; l++)
+    if (mask >> l & 1) std::memcpy(host + offset[l], from + l, 4);
+}
+CLONED Extent offsets_of(u32* to, const u32* low, u32 base, u32 mask) {
+  const u32 inside = low[__builtin_ctz(mask)] + base;
+  u32 first = inside, last = inside;
+  for (int l = 0; l < wave_lanes; l++) {
+    u32 at = mask >> l & 1 ? low[l] + base : inside;
+    first = std::min(first, at), last = std::max(last, at);
+    to[l] = at;
+  }
+  return {first, last};
+}
+CLONED u64 relative_of(u32* to, const u32* low, const u32* high, u32 mask) {
+  const int lane = __builtin_ctz(mask);
+  const u64 origin = (low[lane] | u64(high[lane]) << 32) - (u64(1) << 31);
+  u64 beyond = 0;
+  for (int l = 0; l < wave_lanes; l++) {
+    u64 at = (low[l] | u64(high[l]) << 32) - origin;
+    beyond |= mask >> l & 1 ? at >> 32 : 0;
+    to[l] = u32(at);
+  }
+  return beyond ? 0 : origin;
 }
 
 // ---- functions of one lane -----------------------------------------------------------------------------------------

@@ -43,6 +43,9 @@ Target target_of(int device_number);
 bool is_reference(int device_number);      // DEV=REF: graphs are evaluated by eval.cc on host memory
 model::Chip* model_of(int device_number);  // under the driver, in this process; nullptr: none
 
+// ---- blocks.cc -----------------------------------------------------------------------------------------------------
+hw::BlockCompiler* host_blocks(std::string_view arch = "");  // for emulators; nullptr where the host has no back end
+
 // ---- realize.cc ----------------------------------------------------------------------------------------------------
 U new_buffer(DType dtype, std::span<const i64> shape, int device);  // uninitialised memory
 U buffer_from_host(const void* data, DType dtype, std::span<const i64> shape, int device);

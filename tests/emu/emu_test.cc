@@ -6,12 +6,14 @@
 
 namespace ingot::isa {
 
-TEST(Clang, KernelsGiveWhatTheHostGives) {
+// Checked, evaluated without the checker, and in compiled blocks.
+void kernels_give_what_the_host_gives(bool checker, hw::BlockCompiler* blocks) {
   if (!clang().missing.empty()) GTEST_SKIP() << clang().missing;
   int kernels = 0;
   std::map<std::string, std::vector<u32>> expected;
   for (int o = 0; o < 4; o++) {
-    Machine machine(clang().objects[size_t(o)]);
+    // All of -O2; elsewhere what runs several times.
+    Machine machine(clang().objects[size_t(o)], checker, blocks, o == 2 ? 0 : 8);
     for (const Kernel& k : clang().objects[size_t(o)].kernels) {
       auto& want = expected[k.name];
       if (want.empty()) want = clang().host->run(k.name);
@@ -31,6 +33,9 @@ TEST(Clang, KernelsGiveWhatTheHostGives) {
   std::printf("%d kernels compiled by clang-19\n", kernels);
   EXPECT_GE(kernels, 200);
 }
+TEST(Clang, KernelsGiveWhatTheHostGives) { kernels_give_what_the_host_gives(true, nullptr); }
+TEST(Clang, KernelsGiveItWithoutTheChecker) { kernels_give_what_the_host_gives(false, nullptr); }
+TEST(Clang, KernelsGiveItInCompiledBlocks) { kernels_give_what_the_host_gives(false, host_blocks()); }
 
 void expect_missed(const std::vector<CodeObject>& objects, i64 share) {
   const Isa& isa = *find_isa("rdna", "gfx1100");

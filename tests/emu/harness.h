@@ -17,6 +17,7 @@
 #include <set>
 
 #include "compiler/isa/emu.h"
+#include "compiler/runtime/runtime.h"
 
 namespace ingot::isa {
 
@@ -31,7 +32,7 @@ struct HostMemory final : hw::WaveMemory {
   u64 faulted = 0;
   u8* find(u64 address, i64 bytes, bool write) {
     for (Region& r : regions)
-      if (address >= r.base && address + u64(bytes) <= r.base + r.bytes.size())
+      if (address >= r.base && u64(bytes) <= r.bytes.size() && address - r.base <= r.bytes.size() - u64(bytes))
         return write && !r.writable ? nullptr : r.bytes.data() + (address - r.base);
     return nullptr;
   }
@@ -107,7 +108,7 @@ struct Machine {
   HostMemory memory;
   std::unique_ptr<hw::Wave> wave;
   emu::EmulatorOptions options;
-  explicit Machine(const CodeObject& object, bool checker = true) {
+  explicit Machine(const CodeObject& object, bool checker = true, hw::BlockCompiler* blocks = nullptr, i64 hot = 0) {
     memory.regions.push_back({image_base, object.image, false});
     memory.regions.push_back({out_base, std::vector<u8>(words * 4), true});
     memory.regions.push_back({in_base, std::vector<u8>(words * 4), false});
@@ -115,7 +116,7 @@ struct Machine {
     memory.regions.push_back({scratch_base, std::vector<u8>(64 * 32 * 4096), true});
     std::vector<u32> in = random_words();
     memcpy(memory.regions[2].bytes.data(), in.data(), words * 4);
-    options.checker = checker, options.unaligned = true;
+    options.checker = checker, options.unaligned = true, options.blocks = blocks, options.hot = hot;
     wave = emu::make_emulator(options);
   }
   Outcome run(const Kernel& k, u32 seed) {

@@ -27,8 +27,6 @@
 namespace ingot::cpu {
 namespace {
 
-using Entry = void (*)(void* const* params, i64 begin, i64 end, void* local);
-
 constexpr i64 page = 4096, line = 64;
 constexpr i64 mapped_from = 256 << 10;  // blocks of this size and more are mapped and kept
 constexpr i64 huge_page = 2 << 20;
@@ -326,6 +324,8 @@ std::unique_ptr<Device> open(int index, std::string_view arch) {
   return nullptr;
 #endif
 }
+
+Entry entry_of(const Code& code) { return static_cast<const CpuCode&>(code).entry; }
 
 std::unique_ptr<Device> open_memory(int index, std::string_view arch) {
   if (index || !arch.empty()) return nullptr;

@@ -13,6 +13,9 @@ namespace ingot::cpu {
 // arch: "" (the best), "avx2" or "avx512"; Error if the host lacks it; nullptr if this host is not x86-64 or there is
 // no CPU `index`.
 std::unique_ptr<Device> open(int index, std::string_view arch);
+// A loaded kernel, for callers that need no more than a call of it: they give scratch memory and the float mode.
+using Entry = void (*)(void* const* params, i64 begin, i64 end, void* local);
+Entry entry_of(const Code& code);
 // Host memory without an ISA: load() and run() are errors. The reference evaluator's device.
 std::unique_ptr<Device> open_memory(int index, std::string_view arch);
 

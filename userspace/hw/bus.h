@@ -158,16 +158,17 @@ class Wave {  // a shader core: runs one dispatch at a time
 };
 
 // ---- BlockCompiler -------------------------------------------------------------------------------------------------
-// Turns the graph of a basic block into host code. The graph's inputs are loads from the state that the call gets, its
-// outputs stores to it; what that state is, is between the emulator and its graphs.
+// Turns the graph of a basic block, a SINK of STOREs, into host code. Inputs and outputs are loads from and stores to
+// its PARAMs, whose addresses a call gets in their order; what they are is between the emulator and its graphs. A graph
+// loads all that it needs of a PARAM before it stores to it, and every operation is rounded by itself.
 struct Block {
   virtual ~Block() = default;
-  virtual void run(void* state) const = 0;
+  virtual void run(void* const* params) const = 0;
 };
 class BlockCompiler {
  public:
   virtual ~BlockCompiler() = default;
-  virtual std::unique_ptr<Block> compile(const UOp* sink) = 0;
+  virtual std::unique_ptr<Block> compile(const UOp* sink) = 0;  // nullptr: not on this host
 };
 
 }  // namespace hw

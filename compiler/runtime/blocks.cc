@@ -10,6 +10,7 @@
 #include "userspace/cpu/cpu.h"
 
 namespace ingot {
+#ifdef CONFIG_ISA_X86
 namespace {
 
 struct HostBlock final : hw::Block {
@@ -79,5 +80,8 @@ hw::BlockCompiler* host_blocks(std::string_view arch) {
   }
   return at->second.get();
 }
+#else
+hw::BlockCompiler* host_blocks(std::string_view) { return nullptr; }
+#endif
 
 }  // namespace ingot

@@ -25,7 +25,7 @@ model::Chip& make_model(const DeviceName& name) {
   o.hang_instructions = i64(1) << 30;
 #ifdef CONFIG_ISA_RDNA
   isa::emu::EmulatorOptions e;
-  e.arch = o.target, e.checker = ctx.MODEL_CHECK, e.source = kernel_at;
+  e.arch = o.target, e.checker = ctx.MODEL_CHECK, e.source = kernel_at, e.blocks = host_blocks();
   if (e.arch == "gfx1100") o.shader = isa::emu::make_emulator(e).release();
 #endif
   model::Chip* chip = model::make_amd(o).release();

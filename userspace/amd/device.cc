@@ -364,10 +364,12 @@ class AmdDevice final : public Device {
   // Waits; what has ended is only believed if the chip met no page fault and no memory error meanwhile.
   void finish(Queue& queue, u64 value) {
     bool ended = queue.wait(value, options_.timeout_ns);
-    bool faulted = chip_.read_raw(layout_VM_L2_PROTECTION_FAULT_STATUS, {.hub = GFXHUB}), ecc = memory_error();
+    u32 faulted = chip_.read_raw(layout_VM_L2_PROTECTION_FAULT_STATUS, {.hub = GFXHUB});
+    bool ecc = memory_error(), gone = faulted == ~u32(0);
     if (ended && !faulted && !ecc) return;
     fail(str(bus_->name(), ": ", queue.engine == Queue::COMPUTE ? "compute" : "copy",
-             ecc       ? " met an uncorrectable memory error"
+             gone      ? " cannot be reached: the chip has left the bus"
+             : ecc     ? " met an uncorrectable memory error"
              : faulted ? " met a page fault"
                        : str(" made no progress for ", options_.timeout_ns / ms, " ms")));
   }

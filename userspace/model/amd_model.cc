@@ -138,6 +138,12 @@ void AmdModel::inject(Injection what) {
   }
 }
 
+void AmdModel::plug_in() {
+  std::lock_guard lock(mutex);
+  gone = false;
+  power_on();
+}
+
 // ---- registers -----------------------------------------------------------------------------------------------------
 u32& AmdModel::cell(const Layout& layout, int index, int copy, u32 bank) {
   auto [place, added] = places_.try_emplace(&layout);

@@ -90,6 +90,8 @@ class AmdModel final : public Chip {
   explicit AmdModel(const AmdOptions& options);
   ~AmdModel() override;
   void inject(Injection what) override;
+  void inject_later(Injection what, i64 dispatches) override { later_.push_back({what, dispatches}); }
+  void plug_in() override;
   std::string state() const override;
 
  private:
@@ -195,6 +197,11 @@ class AmdModel final : public Chip {
   std::vector<std::string> sos_components_;
   std::set<u64> firmware_;
   bool sos_ = false, tmr_ = false, refuse_psp_ = false, hang_next_ = false, fault_next_ = false, lose_doorbell_ = false;
+  struct Later {
+    Injection what;
+    i64 dispatches;
+  };
+  std::vector<Later> later_;
   i64 reset_until_ns_ = 0, rlc_done_ns_ = 0, psp_ready_ns_ = 0;
   u64 psp_rptr_ = 0, smu_table_ = 0;
   bool smu_features_ = false;

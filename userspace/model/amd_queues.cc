@@ -372,6 +372,9 @@ bool AmdModel::run_dispatches(Queue& queue) {
     bool last_first = strict;
     hw::Dispatch& d = last_first ? queue.pending.back() : queue.pending.front();
     if (!queue.running) {
+      for (Later& l : later_)
+        if (l.dispatches-- == 0) inject(l.what);
+      std::erase_if(later_, [](const Later& l) { return l.dispatches < 0; });
       queue.hung = std::exchange(hang_next_, false) || !options_.shader;
       queue.running = true, queue.instructions = 0;
       if (!queue.hung) options_.shader->start(d, *queue.memory);

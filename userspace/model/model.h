@@ -37,7 +37,9 @@ class Chip {
   explicit Chip(const PciIdentity& identity);
   virtual ~Chip() = default;
   virtual void inject(Injection what) = 0;
-  virtual std::string state() const = 0;  // decoded, a line each, for people
+  virtual void inject_later(Injection what, i64 dispatches) = 0;  // when so many more have started
+  virtual void plug_in() = 0;                                     // after SURPRISE_REMOVAL: as after power-on
+  virtual std::string state() const = 0;                          // decoded, a line each, for people
 
   bool strict = true;
   std::vector<std::string> objections;

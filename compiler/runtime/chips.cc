@@ -38,6 +38,13 @@ Reached reach_model(const DeviceName& name) {
   model::Chip& chip = make_model(name);
   return {std::make_unique<model::ModelBus>(chip, str("model ", name.index)), true, &chip};
 }
+
+Reached reach_again(model::Chip& chip) {
+  chip.plug_in();
+  return {std::make_unique<model::ModelBus>(chip), true, &chip};
+}
+#else
+Reached reach_again(model::Chip&) { unreachable(); }
 #endif
 
 #ifdef CONFIG_DEVICE_AMD

@@ -123,6 +123,15 @@ std::unique_ptr<Code> load(const Program& p, Device& d) {
   return d.load(p.code, p.name, &needs);
 }
 
+void forget_kernels(int number) {
+  Kernels& all = kernels();
+  std::lock_guard lock(all.mutex);
+  for (auto it = all.loaded.lower_bound({number, 0}); it != all.loaded.end() && it->first.first == number;) {
+    all.retired.push_back(std::move(it->second));
+    it = all.loaded.erase(it);
+  }
+}
+
 std::string kernel_at(u64 address) {
   std::lock_guard lock(addresses().mutex);
   auto it = addresses().kernels.upper_bound(address);

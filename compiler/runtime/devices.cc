@@ -133,6 +133,18 @@ const Open& at(int number) {
 }
 }  // namespace
 
+void reopen(int number) {
+  Registry& r = registry();
+  std::lock_guard lock(r.mutex);
+  Open& o = r.open[number];
+  if (!o.backend->drive) throw Error(o.name, " cannot be opened anew");
+  o.device->close();
+  forget_kernels(number);
+  static std::vector<std::unique_ptr<Device>>* gone = new std::vector<std::unique_ptr<Device>>;  // Buffers refer to it
+  auto device = o.backend->drive(o.chip ? reach_again(*o.chip) : reach(o.name));
+  gone->push_back(std::exchange(o.device, std::move(device)));
+}
+
 Device& device(int number) { return *at(number).device; }
 const std::string& device_name(int number) { return at(number).name; }
 bool is_reference(int number) { return at(number).backend->isa.empty(); }

@@ -159,7 +159,8 @@ std::vector<Call> calls_of(const Schedule& s, int number) {
   std::vector<BufferRef> own;  // GUARD=1: every internal buffer stands alone
   if (ctx.GUARD) {
     for (const InternalBuffer& b : s.internals) own.push_back(device(number).alloc(b.elements * b.dtype.bytes()));
-  } else if (BufferRef& block = blocks[number]; s.plan_bytes > (block ? block->bytes : 0)) {
+  } else if (BufferRef& block = blocks[number];
+             s.plan_bytes > (block ? block->bytes : 0) || (block && &block->device != &device(number))) {
     block = {};
     block = device(number).alloc(s.plan_bytes);
   }
@@ -238,6 +239,8 @@ BufferRef buffer_of(U u) {
   check(it != table().entries.end(), "buffer ", u->arg(0), " has no memory: its node was swept, nothing pinned it");
   return it->second.memory;
 }
+
+bool is_lost(U u) { return &buffer_of(u)->device != &device(int(u->arg(1))); }
 
 int device_of(U root) {
   UMap<bool> seen;

@@ -21,6 +21,7 @@ struct Reached {
 // A chip of software for as long as the process lives, as MODEL_STRICT and MODEL_CHECK say when it is made.
 model::Chip& make_model(const DeviceName& name);
 Reached reach_model(const DeviceName& name);
+Reached reach_again(model::Chip& chip);  // plugged in anew
 std::unique_ptr<Device> drive_amd(Reached chip);
 
 // ---- devices.cc: the registry, from backends.def -------------------------------------------------------------------
@@ -38,6 +39,9 @@ std::span<const Backend> backends();
 std::span<const Way> ways();
 int device_number(std::string_view name);  // "" is ctx.DEV or the best present; opens it on first use; Error if absent
 Device& device(int number);
+// For a device that says it cannot be recovered: opened anew under its number. What it held is lost: memory, captured
+// steps; using them is an error.
+void reopen(int number);
 const std::string& device_name(int number);
 Target target_of(int device_number);
 bool is_reference(int device_number);      // DEV=REF: graphs are evaluated by eval.cc on host memory
@@ -49,6 +53,7 @@ hw::BlockCompiler* host_blocks(std::string_view arch = "");  // for emulators; n
 // ---- realize.cc ----------------------------------------------------------------------------------------------------
 U new_buffer(DType dtype, std::span<const i64> shape, int device);  // uninitialised memory
 U buffer_from_host(const void* data, DType dtype, std::span<const i64> shape, int device);
+bool is_lost(U buffer);                                                                     // by reopen()
 U buffer_on(const BufferRef& memory, DType dtype, std::span<const i64> shape, int device);  // wraps existing memory
 BufferRef buffer_of(U buffer);                                                              // of a BUFFER node
 int device_of(U tensor);  // of its first BUFFER; -1: none
@@ -68,6 +73,7 @@ struct Kernel {  // compiled and loaded
   u64 launches = 0;
 };
 std::unique_ptr<Code> load(const Program&, Device&);
+void forget_kernels(int device);     // they are compiled and loaded again when they are wanted
 std::string kernel_at(u64 address);  // "r_64_32 + 0x1c: ADD …", of a device's instruction; "": no kernel of ours
 Kernel& kernel_for(const ScheduledKernel&, int device);  // from the cache, else compiled
 std::vector<Kernel*> compile_all(std::span<const ScheduledKernel>,

@@ -82,7 +82,9 @@ void set_random_state(const Tensor& state) {
   std::vector<u64> copy = state.to_vector<u64>();
   Tensor fresh = from_data(std::span<const u64>(copy), 2);
   g.offset = 0;
-  if (g.state.defined())
+  U memory = g.state.defined() ? g.state.uop() : nullptr;
+  while (memory && memory->op != Op::BUFFER) memory = memory->nsrc ? memory->src(0) : nullptr;
+  if (memory && !is_lost(memory))
     g.state.assign(fresh.to(g.state.device())).realize();  // the same buffer: captured steps read it
   else
     g.state = fresh;

@@ -508,6 +508,7 @@ class Captured {
   const std::vector<Tensor>& operator()(std::initializer_list<Tensor> inputs) {
     return (*this)(std::span(inputs.begin(), inputs.size()));
   }
+  bool ready() const { return recording_.ready(); }  // the next call replays
   size_t kernels() const { return recording_.kernels(); }
 
  private:

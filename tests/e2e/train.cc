@@ -162,11 +162,13 @@ class Mnist : public testing::Test {
   std::string file(const char* name) const { return folder_ + "/" + name; }
 
   // Exit code; what it printed is in output_.
-  int train(const std::string& save, const std::string& resume, const char* steps) {
+  int train(const std::string& save, const std::string& resume, const char* steps,
+            const std::vector<std::string_view>& more = {}) {
     const std::string all[] = {"--json", "--batch",  "8",    "--data",  folder_, "--save",
                                save,     "--resume", resume, "--steps", steps};
     std::vector<std::string_view> args;
     for (const std::string& a : all) args.push_back(a);
+    args.insert(args.end(), more.begin(), more.end());
     testing::internal::CaptureStdout();
     int status = -1;
     try {
@@ -227,6 +229,29 @@ TEST_F(Mnist, InterruptSavesAndExits130) {
   const std::string resumed = losses().at(0);
   ASSERT_EQ(train("", "", std::to_string(steps + 1).c_str()), 0) << error_;
   EXPECT_EQ(losses().back(), resumed);
+}
+
+TEST_F(Mnist, FaultsDoNotChangeTheLosses) {
+  if (!chip_present()) GTEST_SKIP() << "no model of a Radeon in this build";
+  Scoped strict(ctx.MODEL_STRICT, 0), checker(ctx.MODEL_CHECK, 0);  // for a chip of its own
+  Scoped dev(ctx.DEV, "MODEL+AMD:1:gfx1100");
+  ASSERT_EQ(train("", "", "4", {"--channels", "1"}), 0) << error_;
+  const std::vector<std::string> whole = losses();
+  ASSERT_EQ(whole.size(), 4u);
+  std::map<std::string, int> outcomes;
+  for (const char* seed : {"1", "4"}) {  // seed 1 has a removal
+    ASSERT_EQ(train("", "", "4", {"--channels", "1", "--faults", "25", "--seed", "1", "--fault-seed", seed}), 0)
+        << error_;
+    EXPECT_EQ(losses(), whole);
+    for (size_t at = 0; (at = output_.find("\"outcome\": \"", at)) != std::string::npos; at++)
+      outcomes[output_.substr(at + 12, output_.find('"', at + 12) - at - 12)]++;
+  }
+  EXPECT_EQ(outcomes["completed"] + outcomes["failed"], 50);
+  EXPECT_GT(outcomes["completed"], 5);
+  EXPECT_GT(outcomes["failed"], 15);
+  Scoped cpu(ctx.DEV, "CPU");
+  EXPECT_EQ(train("", "", "1", {"--faults", "1"}), -1);
+  EXPECT_NE(error_.find("--faults breaks a model"), std::string::npos) << error_;
 }
 
 TEST_F(Mnist, RefusesWhatDoesNotFit) {

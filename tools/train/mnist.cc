@@ -10,9 +10,8 @@
 #include <cinttypes>
 #include <cstdio>
 
-#include "compiler/tensor/nn.h"
 #include "compiler/tensor/optim.h"
-#include "tools/train/train.h"
+#include "tools/train/faults.h"
 
 namespace ingot {
 namespace {
@@ -23,16 +22,21 @@ struct Block {
   Tensor operator()(const Tensor& x) const { return max_pool2d(norm(conv2(conv1(x).relu()).relu()), 2); }
 };
 struct Net {
-  Block block1{nn::Conv2d(1, 32, 5), nn::Conv2d(32, 32, 5), nn::BatchNorm2d(32)};
-  Block block2{nn::Conv2d(32, 64, 3), nn::Conv2d(64, 64, 3), nn::BatchNorm2d(64)};
-  nn::Linear linear{576, 10};
+  Block block1, block2;
+  nn::Linear linear;
   Tensor operator()(const Tensor& pixels) const {  // u8 (n, 1, 28, 28) to logits (n, 10)
     return linear(block2(block1(pixels.to(F32) * (1. / 255))).flatten(1));
   }
 };
 
+Net make_net(i64 c) {
+  return {{nn::Conv2d(1, c, 5), nn::Conv2d(c, c, 5), nn::BatchNorm2d(c)},
+          {nn::Conv2d(c, 2 * c, 3), nn::Conv2d(2 * c, 2 * c, 3), nn::BatchNorm2d(2 * c)},
+          nn::Linear(2 * c * 9, 10)};
+}
+
 struct Job {
-  i64 steps, batch, seed;
+  i64 steps, batch, seed, channels, faults, fault_seed;
   double lr;
   std::string data, save, resume;
   bool json, offline;
@@ -86,6 +90,37 @@ Position load(const std::string& path, const Net& net, optim::Optimizer& optimiz
   nn::load_state_dict(state_of(net, optimizer), file.tensors);
   set_random_state(state.mapped());
   return {number("step"), number("seed"), number("batch"), number("images")};
+}
+
+struct Run {  // what is made anew when a device has forgotten it
+  Net net;
+  optim::Adam optimizer;
+  Captured step;
+  explicit Run(const Job& o)
+      : net(make_net(o.channels)),
+        optimizer(nn::parameters(net), {.lr = o.lr}),
+        step([this](std::span<const Tensor> in) {
+          nn::Training training;
+          optimizer.zero_grad();
+          Tensor loss = cross_entropy(net(in[0]), in[1]);
+          loss.backward();
+          optimizer.step({loss});
+          return std::vector{loss};
+        }) {}
+  std::map<std::string, Tensor> state() const { return state_of(net, optimizer); }
+};
+
+// After a fault: the state that the step began with, in the same memory if it is still there.
+void restore(std::unique_ptr<Run>& run, Faults& faults, const Job& o) {
+  if (run->step.ready() && faults.put_back(run->state())) return;
+  for (int attempt = 0;; attempt++) try {
+      if (attempt) faults.open_again();
+      manual_seed(u64(o.seed));
+      run = std::make_unique<Run>(o);
+      return nn::load_state_dict(run->state(), faults.kept());
+    } catch (const DeviceError&) {
+      if (attempt == 5) throw;
+    }
 }
 
 // The images that step `step` sees: epochs of whole batches, each in its own order.
@@ -179,11 +214,11 @@ int train(const Job& asked) {
   DataSet data = mnist_data(o.data, o.offline);
   if (!o.json) printf("%s\n", data.synthetic ? bold(data.source).c_str() : data.source.c_str());
   manual_seed(u64(o.seed));
-  Net net;
-  optim::Adam optimizer(nn::parameters(net), {.lr = o.lr});
+  auto run = std::make_unique<Run>(o);
+  Faults faults(o.faults, u64(o.fault_seed), o.json);
   Position at{0, o.seed, o.batch, data.train.n()};
   if (!o.resume.empty()) {
-    at = load(o.resume, net, optimizer);
+    at = load(o.resume, run->net, run->optimizer);
     o.seed = at.seed, o.batch = at.batch;
     if (at.images != data.train.n())
       throw Error(o.resume, " was trained on ", at.images, " images; this data set has ", data.train.n(),
@@ -195,14 +230,6 @@ int train(const Job& asked) {
   if (o.steps < at.step)
     throw UsageError("ingot train mnist: the checkpoint is at step ", at.step, "; give --steps more than that");
 
-  Captured step([&](std::span<const Tensor> in) {
-    nn::Training training;
-    optimizer.zero_grad();
-    Tensor loss = cross_entropy(net(in[0]), in[1]);
-    loss.backward();
-    optimizer.step({loss});
-    return std::vector{loss};
-  });
   struct sigaction action {
   }, before{};
   action.sa_handler = on_interrupt;
@@ -215,15 +242,31 @@ int train(const Job& asked) {
   i64 steady_begin = begin, steady_from = first;  // without the steps that compile and record
   u64 operations = 0, kernels = 0;
   Prepared prepared;
+  faults.keep(run->state());
   while (at.step < o.steps && !interrupted) {
-    Batch b = order.at(at.step);
-    const Counters before_step = counters();
-    const i64 step_begin = now_ns();
-    const Tensor loss_tensor = step({b.pixels, b.labels})[0];
-    if (at.step == first) prepared = prepared_since(before_step, step_begin);
-    const float loss = loss_tensor.item<float>();
-    operations = counters().operations - before_step.operations;
-    kernels = counters().kernels - before_step.kernels;
+    float loss;
+    try {
+      faults.inject(at.step, o.steps, i64(kernels));
+      Batch b = order.at(at.step);
+      const Counters before_step = counters();
+      const i64 step_begin = now_ns();
+      const Tensor loss_tensor = run->step({b.pixels, b.labels})[0];
+      if (at.step == first) prepared = prepared_since(before_step, step_begin);
+      loss = loss_tensor.item<float>();
+      operations = counters().operations - before_step.operations;
+      kernels = counters().kernels - before_step.kernels;
+      const bool again = faults.due(at.step, o.steps);  // more than one fault a step: once more from where it began
+      if (!again) faults.keep(run->state());
+      faults.survived(at.step);
+      if (again) {
+        restore(run, faults, o);
+        continue;
+      }
+    } catch (const DeviceError& e) {
+      faults.failed(at.step, e);
+      restore(run, faults, o);
+      continue;
+    }
     at.step++;
     if (!(loss == loss))
       throw Error("the loss is not a number at step ", at.step, "; a smaller --lr may help (it is ", o.lr, ")");
@@ -234,7 +277,7 @@ int train(const Job& asked) {
   sigaction(SIGINT, &before, nullptr);
   if (on_terminal() && !o.json) printf("\n");
   if (!o.save.empty()) {
-    save(o.save, net, optimizer, at);
+    save(o.save, run->net, run->optimizer, at);
     if (!o.json) printf("saved %s\n", o.save.c_str());
   }
   if (interrupted) {
@@ -244,7 +287,8 @@ int train(const Job& asked) {
     return 130;
   }
 
-  const double right = accuracy(net, data.test, o.batch);
+  faults.summary();
+  const double right = accuracy(run->net, data.test, o.batch);
   const double flops = at.step > steady_from ? double(operations) * double(at.step - steady_from) / steady : 0;
   const double peak = peak_flops();
   if (o.json) {
@@ -278,8 +322,11 @@ int mnist_main(Arguments args) {
   Job t;
   t.steps = o.number("steps", 100, "stop at this step");
   t.batch = o.number("batch", 512, "images a step");
-  t.lr = o.real("lr", 1e-3, "learning rate");
+  t.channels = o.number("channels", 32, "of the first two convolutions; the others have twice as many");
+  t.faults = o.number("faults", 0, "break the model of the chip so many times on the way (DEV=MODEL+...)");
   t.seed = o.number("seed", 1, "of the initial weights and of the order of the data");
+  t.fault_seed = o.number("fault-seed", t.seed, "of which faults, and when");
+  t.lr = o.real("lr", 1e-3, "learning rate");
   t.data = o.value("data", "",
                    "folder with MNIST's files, or synthetic; else INGOT_DATA, the cache, a download, drawn digits");
   t.save = o.value("save", cache_folder() + "/mnist.safetensors", "where the checkpoint goes; empty: nowhere");
@@ -287,6 +334,7 @@ int mnist_main(Arguments args) {
   t.json = o.flag("json", "print one JSON object a step and one at the end");
   t.offline = o.flag("offline", "do not download");
   o.rest("", "Trains a convnet to read handwritten digits and saves it. Ctrl-C saves, too.", 0, 0);
+  if (t.channels < 1 || t.faults < 0) throw UsageError("ingot train mnist: --channels is at least 1, --faults 0");
   if (t.steps < 1) throw UsageError("ingot train mnist: --steps is at least 1, got ", t.steps);
   return train(t);
 }

@@ -107,9 +107,13 @@ struct Index {  // rows by generation, layout and opcode; by name; the half of a
             words[key(Generation(g), layout_of(r, form), u32(opcode_of(r, form, Generation(g))))].push_back(u16(i));
       }
     }
+    auto does_the_same = [&](std::string_view single, u16 dual) {
+      for (u16 i : named.at(single)) half[&row_at(i)] = &row_at(dual);
+    };
+    constexpr std::string_view prefix = "v_dual_";
     for (auto& [name, rows] : named)
-      if (constexpr std::string_view dual = "v_dual_"; name.starts_with(dual))
-        for (u16 i : named[str("v_", name.substr(dual.size()))]) half[&row_at(i)] = &row_at(rows[0]);
+      if (name.starts_with(prefix)) does_the_same(str("v_", name.substr(prefix.size())), rows[0]);
+    does_the_same("v_fma_f32", named.at("v_dual_fmac_f32")[0]);
   }
 };
 }  // namespace
@@ -585,7 +589,8 @@ static size_t decode(Generation g, std::span<const u8> bytes, Instruction& out) 
 }
 
 // ---- pairs --------------------------------------------------------------------------------------------------------
-// What an instruction is as half of a pair: row and operands.
+// What an instruction is as half of a pair: row and operands. The half takes VCC for its mask and the result for what
+// it adds to.
 static bool half_of(const Instruction& in, Instruction& out) {
   auto at = index().half.find(in.row);
   Modifiers m = Modifiers::of(in.modifiers);
@@ -593,22 +598,36 @@ static bool half_of(const Instruction& in, Instruction& out) {
   out.row = at->second, out.n = out.row->shown;
   for (int i = 0; i < in.n; i++) {
     if (in.op[i].modifiers & ~LITERAL) return false;
-    bool mask = in.row->spec[i].type == Scalar::BOOL;  // VCC, without naming it
-    if (mask ? in.op[i].reg != VCC_LO : i >= out.n) return false;
-    if (!mask) out.op[i] = in.op[i];
+    bool mask = in.row->spec[i].type == Scalar::BOOL;
+    if (mask ? in.op[i].reg != VCC_LO : i >= out.n && in.op[i] != in.op[0]) return false;
+    if (i < out.n) out.op[i] = in.op[i];
   }
+  return true;
+}
+// Exchanges the sources of a sum or a product; false: they are not interchangeable.
+static bool swap_sources(Instruction& half) {
+  const Pat::Term* t = half.row->effects == 1 ? effect_of(*half.row)->value.term.data() : nullptr;
+  bool commutes = t && t->kind == Pat::Term::NODE && (has(Op(t->v), COMMUTES) || Op(t->v) == Op::FMA);
+  if (!commutes || half.op[1].kind != Operand::REG || half.op[1].cls != RegClass::VECTOR) return false;
+  for (int k : {1, 2})
+    if (t[k].kind != Pat::Term::HOLE || t[k].v != k || half.row->spec[k].place == LIT) return false;
+  std::swap(half.op[1], half.op[2]);
   return true;
 }
 template <Generation g>
 static bool pair(const Instruction& first, const Instruction& second, Instruction& out) {
   Instruction half[2];
   if (!half_of(first, half[0]) || !half_of(second, half[1])) return false;
-  for (int x : {0, 1}) {
-    const Instruction& y = half[!x];
-    out = half[x];
-    out.second = y.row;
-    for (int i = 0; i < y.n; i++) out.op[out.n++] = y.op[i];
-    if (pair_objection(g, out).empty()) return true;
+  if ((half[0].op[0].reg ^ half[1].op[0].reg) % 2 == 0) return false;  // whatever else: one even, one odd
+  for (int order = 0; order < 4; order++) {
+    if (order && !swap_sources(half[order % 2])) continue;
+    for (int x : {0, 1}) {
+      const Instruction& y = half[!x];
+      out = half[x];
+      out.second = y.row;
+      for (int i = 0; i < y.n; i++) out.op[out.n++] = y.op[i];
+      if (pair_objection(g, out).empty()) return true;
+    }
   }
   return false;
 }

@@ -714,7 +714,7 @@ std::vector<Pattern> patterns_of(const Row& r, Generation g);  // a pair's halve
 bool encode(Generation g, const Instruction& in, std::vector<u8>& out);
 std::string print(const Instruction& in);
 bool parse(Generation g, std::string_view line, Instruction& out, std::string& error);
-std::string pair_objection(Generation g, const Instruction& pair);  // why it cannot be issued as one; "": it can
+std::string_view pair_objection(Generation g, const Instruction& pair);  // why it cannot be issued as one; "": it can
 inline int dwords(const OperandSpec& s) { return (s.bits + 31) / 32; }
 i64 sign_extended(i64 v, int bits);
 DType inline_dtype(const OperandSpec& s);          // what 0.5 stands for

@@ -777,7 +777,7 @@ static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::stri
 
 // Sources of the two halves come from different banks (four, for third sources two); together they take what one
 // instruction may.
-std::string rdna::pair_objection(Generation g, const Instruction& in) {
+std::string_view rdna::pair_objection(Generation g, const Instruction& in) {
   const Row* row[2] = {static_cast<const Row*>(in.row), static_cast<const Row*>(in.second)};
   const Operand* op[2] = {in.op, in.op + row[0]->shown};
   auto operand = [&](int k, Field place) -> const Operand* {
@@ -793,7 +793,7 @@ std::string rdna::pair_objection(Generation g, const Instruction& in) {
   for (auto [a, b, banks] :
        {std::tuple{operand(0, SRC0), operand(1, SRC0), 4u}, {second(0), second(1), 4u}, {third(0), third(1), 2u}})
     if (a && b && a->cls == RegClass::VECTOR && b->cls == RegClass::VECTOR && a->reg % banks == b->reg % banks)
-      return str("the two halves read v", a->reg, " and v", b->reg, ", which are in one bank");
+      return "both halves read from one bank of vector registers";
   Scalars scalars;
   for (int k = 0; k < 2; k++) scalars.add(*row[k], op[k]);
   if (scalars.too_many()) return "more than two scalar operands and literals, or two different literals";
@@ -823,7 +823,7 @@ bool rdna::parse(Generation g, std::string_view line, Instruction& out, std::str
     Instruction in = part[0];
     in.second = part[1].row;
     for (int i = 0; i < part[1].n; i++) in.op[in.n++] = part[1].op[i];
-    if (std::string why = pair_objection(g, in); !why.empty()) return error = str(why, ": \"", line, "\""), false;
+    if (std::string_view why = pair_objection(g, in); !why.empty()) return error = str(why, ": \"", line, "\""), false;
     out = in;
     return true;
   }

@@ -629,7 +629,8 @@ class Selector {
     return true;
   }
   static bool negates(const rdna::Row& row, const OperandSpec& s) {
-    return s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 &&
+    const bool short_only = row.format == rdna::VOP2 && !(row.encodings & rdna::HAS_E64);  // v_fmamk_f32
+    return !short_only && s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 &&
            row.neg >> (s.place - rdna::fields::SRC0) & 1 && !commutes(row);
   }
   // Nodes below the root that a row covers must wait still, or they would be computed twice.

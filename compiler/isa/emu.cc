@@ -98,7 +98,7 @@ Trace* Core::trace_at(u64 pc) {
     t->code.push_back(std::move(c));
   }
   if (t->code.empty()) return nullptr;
-  cut(*t);
+  if (!options.checker) cut(*t);
   return (slot = std::move(t)).get();
 }
 

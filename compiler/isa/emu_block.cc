@@ -9,6 +9,7 @@
 // compared with the evaluator bit by bit, so a NaN becomes quiet_nan() where its bits are looked at, minimum and
 // maximum say which zero they take, and casts to integers say what they do with what does not fit.
 #include <algorithm>
+#include <bitset>
 
 #include "compiler/isa/emu.h"
 
@@ -267,7 +268,59 @@ bool has_graph(const Code& c) {
   return true;
 }
 
+// Arithmetic moves up past loads and stores that it has nothing to do with, so that a trace has few and long graphs.
+static void gather_graphs(Trace& t) {
+  using Registers = std::bitset<scc_word + 1 + most_vectors>;
+  struct Touched {
+    Registers read, written;
+  };
+  auto touched = [](const Code& c) {
+    Touched out;
+    for (int i = 0; i < c.parts; i++)
+      for (int k = 0; k < c.part[i].row->specs; k++) {
+        const Place& o = c.part[i].place[k];
+        const OperandSpec& s = c.part[i].row->spec[k];
+        const bool vector = o.kind == Place::VGPR, flag = o.kind == Place::FLAG || o.reg == SCC_REGISTER;
+        if (!vector && !flag && !o.scalar()) continue;
+        for (u32 n = 0; n < o.count; n++) {
+          u32 at = vector ? scc_word + 1 + o.reg + n : flag ? scc_word : o.reg + n;
+          if (s.access & OperandSpec::READ || o.bits == 16) out.read.set(at);
+          if (s.access & OperandSpec::WRITE) out.written.set(at);
+        }
+      }
+    return out;
+  };
+  auto moves_data = [](const Code& c) {
+    const Part& p = c.part[0];
+    const Row& r = *p.row;
+    return !c.refused && !p.by_lane && r.cls != CLASS_atomic && r.cls != CLASS_lane &&
+           (r.function == NO_FUNCTION || r.function == LOAD_TWO || r.function == STORE_TWO) &&
+           (r.format == SMEM || r.format == DS || r.format == GLOBAL);
+  };
+  std::vector<std::unique_ptr<Code>> order;
+  size_t end = 0;      // of the graph that may still grow
+  Touched in_between;  // by what stands after it
+  for (auto& c : t.code) {
+    const bool graph = has_graph(*c) || does_nothing(*c);
+    const Touched now = touched(*c);
+    if (graph && !c->ends && !writes_exec(*c) && !(now.written & (in_between.read | in_between.written)).any() &&
+        !(now.read & in_between.written).any()) {
+      order.insert(order.begin() + i64(end++), std::move(c));
+      continue;
+    }
+    if (!graph && moves_data(*c)) {
+      in_between.read |= now.read, in_between.written |= now.written;
+      order.push_back(std::move(c));
+      continue;
+    }
+    order.push_back(std::move(c));
+    end = order.size(), in_between = {};
+  }
+  t.code = std::move(order);
+}
+
 void cut(Trace& t) {
+  gather_graphs(t);
   const u32 n = u32(t.code.size());
   for (u32 i = 0, end; i < n; i = end) {
     bool graph = false, closed = false;  // something to compute; EXEC changes after it

@@ -241,38 +241,42 @@ CLONED void one_nan_32(u32* to, const u32* from) {
   for (int l = 0; l < wave_lanes; l++) to[l] = (from[l] & magnitude) > infinity ? nan : from[l];
 }
 CLONED void copy_under(u32* to, const u32* from, u32 mask) {
-  for (int l = 0; l < wave_lanes; l++) to[l] = mask >> l & 1 ? from[l] : to[l];
+  u32 mixed[wave_lanes];  // of its own, so that the loop becomes vectors
+  if (mask == ~u32(0)) return void(std::memmove(to, from, sizeof mixed));
+  for (int l = 0; l < wave_lanes; l++) mixed[l] = mask >> l & 1 ? from[l] : to[l];
+  std::memcpy(to, mixed, sizeof mixed);
 }
 void gather(u32* to, const u8* host, const u32* offset, u32 mask) {
   u32 got[wave_lanes];
-  u32* direct = mask == ~u32(0) ? to : got;
-  for (int l = 0; l < wave_lanes; l++) std::memcpy(direct + l, host + offset[l], 4);
-  if (direct == got) copy_under(to, got, mask);
+  for (int l = 0; l < wave_lanes; l++) std::memcpy(got + l, host + offset[l], 4);
+  copy_under(to, got, mask);
 }
 void scatter(const u32* from, u8* host, const u32* offset, u32 mask) {
   for (int l = 0; l < wave_lanes; l++)
     if (mask >> l & 1) std::memcpy(host + offset[l], from + l, 4);
 }
 CLONED Extent offsets_of(u32* to, const u32* low, u32 base, u32 mask) {
-  const u32 inside = low[__builtin_ctz(mask)] + base;
+  u32 at[wave_lanes];
+  for (int l = 0; l < wave_lanes; l++) at[l] = low[l] + base;
+  const u32 inside = at[__builtin_ctz(mask)];
+  if (mask != ~u32(0))
+    for (int l = 0; l < wave_lanes; l++) at[l] = mask >> l & 1 ? at[l] : inside;
   u32 first = inside, last = inside;
-  for (int l = 0; l < wave_lanes; l++) {
-    u32 at = mask >> l & 1 ? low[l] + base : inside;
-    first = std::min(first, at), last = std::max(last, at);
-    to[l] = at;
-  }
+  for (int l = 0; l < wave_lanes; l++) first = std::min(first, at[l]), last = std::max(last, at[l]);
+  std::memcpy(to, at, sizeof at);
   return {first, last};
 }
 CLONED u64 relative_of(u32* to, const u32* low, const u32* high, u32 mask) {
   const int lane = __builtin_ctz(mask);
   const u64 origin = (low[lane] | u64(high[lane]) << 32) - (u64(1) << 31);
-  u64 beyond = 0;
-  for (int l = 0; l < wave_lanes; l++) {
-    u64 at = (low[l] | u64(high[l]) << 32) - origin;
-    beyond |= mask >> l & 1 ? at >> 32 : 0;
-    to[l] = u32(at);
+  u32 at[wave_lanes], beyond[wave_lanes], any = 0;
+  for (int l = 0; l < wave_lanes; l++) {  // the borrow of the low words, and what is left of the high ones
+    at[l] = low[l] - u32(origin);
+    beyond[l] = high[l] - u32(origin >> 32) - (low[l] < u32(origin) ? 1 : 0);
   }
-  return beyond ? 0 : origin;
+  for (int l = 0; l < wave_lanes; l++) any |= mask >> l & 1 ? beyond[l] : 0;
+  std::memcpy(to, at, sizeof at);
+  return any ? 0 : origin;
 }
 
 // ---- functions of one lane -----------------------------------------------------------------------------------------

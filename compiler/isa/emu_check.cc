@@ -115,7 +115,7 @@ void Unit::check_before(const Code& c) {
     check_registers(p, false);
     if (core_.stopped) return;
     int stored_bits = p.mem >= 0 ? r.spec[p.mem].bits : 32,
-        stored_high = std::string_view(r.name).find("_hi") != std::string_view::npos;
+        stored_high = r.format >= DS && std::string_view(r.name).find("_hi") != std::string_view::npos;
     auto defined = [&](int k, u32 lanes) {
       const Place& o = p.place[k];
       for (u32 n = 0; n < o.count; n++) {

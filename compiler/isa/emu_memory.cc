@@ -304,11 +304,10 @@ void Unit::scalar_load(const Part& p) {
   else if (!access(Access::SCALAR_READ, at, mem_[0], bytes))
     return stop(Result::FAULT, str(where(*c_), ": reads ", bytes, " bytes at ", hex(at)));
   if (core_.options.checker) audit_scalar(at, bytes);
-  host_ = mem_[0], offset_[0] = 0;
-  const Lanes* value[slots];
-  for (int e = 0; e < p.elements; e++) {
-    evaluate(p, e, value);
-    write(p, p.effect[0].target, e, *value[p.effect[0].slot], 1, false);
+  for (u32 i = 0; i < u32(bytes) / 4 && p.place[p.d0].scalar(); i++) {
+    u32 word;
+    std::memcpy(&word, mem_[0] + 4 * i, 4);
+    write_scalar(p.place[p.d0].reg + i, word);
   }
 }
 

@@ -93,7 +93,10 @@ class Inserter {
     }
     for (size_t b = 0; b < blocks_.size(); b++) {
       const CodeLine& last = lines[blocks_[b].end - 1];
-      if (last.kind == CodeLine::JUMP) blocks_[b].next.push_back(at_label[size_t(last.label)]);
+      if (last.kind == CodeLine::JUMP) {
+        check(size_t(last.label) < at_label.size() && at_label[size_t(last.label)] >= 0, "no label ", last.label);
+        blocks_[b].next.push_back(at_label[size_t(last.label)]);
+      }
       if (b + 1 < blocks_.size() && !(last.inst.row && last.inst.row->traits & Inst::STOPS))
         blocks_[b].next.push_back(int(b) + 1);
     }

@@ -29,6 +29,7 @@ struct Open {
   std::unique_ptr<Device> device;
   const Backend* backend;
   model::Chip* chip;
+  std::unique_ptr<DebugSocket> socket;
 };
 constexpr int most = 64;
 struct Registry {
@@ -43,7 +44,16 @@ Registry& registry() {
 
 void close_all() {
   Registry& r = registry();
-  for (int i = 0; i < r.count; i++) r.open[i].device->close();
+  for (int i = 0; i < r.count; i++) r.open[i].socket.reset(), r.open[i].device->close();
+}
+std::unique_ptr<DebugSocket> serve(Device& device, std::string_view name) {
+  Inspect* chip = ctx.DEBUG_SOCKET ? device.inspect() : nullptr;
+  try {
+    return chip ? std::make_unique<DebugSocket>(*chip, name) : nullptr;
+  } catch (const Error& e) {  // nobody can look, and the job goes on
+    std::fprintf(stderr, "%s\n", e.what());
+    return nullptr;
+  }
 }
 
 int add(std::string name, std::unique_ptr<Device> device, const Backend& row, model::Chip* chip = nullptr) {
@@ -54,7 +64,8 @@ int add(std::string name, std::unique_ptr<Device> device, const Backend& row, mo
     std::fprintf(stderr, "device %d: %s, %s\n", number, name.c_str(), device->info().description.c_str());
   static const int registered = std::atexit(close_all);
   (void)registered;
-  r.open[number] = {std::move(name), std::move(device), &row, chip};
+  std::unique_ptr<DebugSocket> socket = serve(*device, name);
+  r.open[number] = {std::move(name), std::move(device), &row, chip, std::move(socket)};
   r.count = number + 1;
   if (ctx.DEBUG >= 3 && !r.open[number].device->info().isa.empty())
     std::fputs(print(machine_of(target_of(number))).c_str(), stderr);

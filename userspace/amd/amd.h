@@ -88,9 +88,11 @@ class Chip {  // registers and VRAM
   void read_vram(u64 paddr, void* to, i64 bytes);
   void flush_hdp();
 
- private:
+  Gate gate;  // whoever uses the chip holds it; the functions here do not
   u32 read_dword(u64 dword);
   void write_dword(u64 dword, u32 value);
+
+ private:
   void window(u64 paddr, u32* data, bool write);
   u64 hdp_flush_ = 0;  // byte address of the register whose write flushes
 };
@@ -129,6 +131,7 @@ class Gmc final : public PageTableBackend {
   void write(const Memory& to, i64 offset, const void* from, i64 bytes);  // by the host; VRAM: then flush_hdp()
   void read(const Memory& from, i64 offset, void* to, i64 bytes);
   i64 free_vram() const { return vram_.free_bytes(); }
+  std::span<const u8> host(u64 va) const;  // of an allocation in system memory, from va to its end; empty: none
   const PageTables& tables() const { return *tables_; }
 
   struct Fault {
@@ -153,6 +156,7 @@ class Gmc final : public PageTableBackend {
   Tlsf boot_, vram_, va_;
   std::unique_ptr<PageTables> tables_;
   std::vector<Memory> discarded_;
+  std::map<u64, std::span<const u8>> host_;  // system memory by va
   bool ready_[2] = {};
 };
 
@@ -395,6 +399,23 @@ class Step {
   u64 last_ = 0;
   const Queue* last_queue_ = nullptr;
   std::vector<u32> submission_;
+};
+
+// ---- inspect.cc: for tools -----------------------------------------------------------------------------------------
+// Registers, waves and VRAM of a chip, whoever has brought it up, under its gate. While a request is answered, its bank
+// is in GRBM_GFX_CNTL, and with select_index its upper half in GRBM_GFX_INDEX.
+class ChipInspect : public Inspect {
+ public:
+  static constexpr u64 select_index = u64(1) << 31;
+  explicit ChipInspect(Chip& chip) : chip_(chip) {}
+  std::string reply(const Request& request) override;
+
+ protected:
+  virtual std::string state() { return facts() + "}"; }
+  virtual SMU_METRICS metrics();                  // Error here: they need the driver's memory
+  virtual std::span<const u8> host(u64 address);  // to the end of the allocation; empty: none of ours
+  std::string facts();                            // a JSON object without its end: what the chip is, whose process
+  Chip& chip_;
 };
 
 // ---- device.cc -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <deque>
-#include <mutex>
 #include <unordered_map>
 #include "userspace/amd/amd.h"
 
@@ -87,6 +86,7 @@ class AmdDevice final : public Device {
   hw::Bus& bus() { return *bus_; }
 
   const DeviceInfo& info() const override { return info_; }
+  Inspect* inspect() override { return &view_; }
 
   BufferRef alloc(i64 bytes) override {
     std::lock_guard lock(mutex_);
@@ -159,6 +159,7 @@ class AmdDevice final : public Device {
     std::lock_guard lock(mutex_);
     usable();
     reclaim();
+    launches_ += launches.size();
     for (size_t i = 0; i < launches.size();) {
       Packets p(chip_);
       p.wait(copies_->timeline(), u32(copies_->last()));
@@ -197,6 +198,7 @@ class AmdDevice final : public Device {
     for (size_t i = 0; i < step.changing.size(); i++) step.values[i] = u64(*step.changing[i]);
     u64 value = step.packets->replay(*compute_, step.values, options_.timeout_ns);
     if (!value) finish(*compute_, compute_->last());  // which says why
+    launches_ += step.launches.size();
     submitted(value, step.names);
   }
   void wait() override {
@@ -428,6 +430,34 @@ class AmdDevice final : public Device {
                : str(inside - best->bytes, " bytes after ", kind, " of ", best->bytes, " bytes at ", hex(best->va));
   }
 
+  // For tools: JSON that goes on from the chip's facts.
+  std::string state(std::string out) {
+    auto list = [&](const char* name, const auto& all, auto text) {
+      std::string items;
+      for (const auto& one : all) items += (items.empty() ? "" : ", ") + text(one);
+      append(out, str(", \"", name, "\": [", items, "]"));
+    };
+    auto memory = [](const Memory& m, std::string_view what) {
+      return str("{\"address\": ", m.va, ", \"bytes\": ", m.bytes, ", \"what\": ", quote_json(what), "}");
+    };
+    append(out, str(", \"lost\": ", lost_, ", \"launches\": ", launches_, ", \"free_bytes\": ", gmc_.free_vram()));
+    list("queues", std::array{compute_.get(), copies_.get()}, [&](Queue* q) {
+      return str("{\"name\": \"", q->engine == Queue::COMPUTE ? "compute" : "copy", "\", \"ring\": ", q->memory().ring,
+                 ", \"done\": ", q->done(), ", \"last\": ", q->last(), "}");
+    });
+    std::erase_if(running_, [&, done = compute_->done()](const Launched& l) { return l.value <= done; });
+    list("running", running_, [](const Launched& l) { return quote_json(l.names); });
+    list("kernels", codes_, [](const auto& c) {
+      return str("{\"name\": ", quote_json(c.second->kernel.name), ", \"entry\": ", c.second->kernel.entry,
+                 ", \"end\": ", c.first + u64(c.second->memory.bytes), "}");
+    });
+    list("buffers", memory_, [&](const auto& m) { return memory(m.second, "a buffer"); });
+    list("memory", std::array{&staging_, &arguments_, &scratch_memory_}, [&](const Memory* m) {
+      return memory(*m, m == &staging_ ? "staging memory" : m == &arguments_ ? "kernel arguments" : "scratch memory");
+    });
+    return out + "}";
+  }
+
   std::unique_ptr<hw::Bus> bus_;
   Options options_;
   Chip chip_;
@@ -439,8 +469,16 @@ class AmdDevice final : public Device {
   Sdma sdma_;
   DeviceInfo info_;
   bool warm_ = false, lost_ = false, closed_ = false;
-  std::mutex mutex_;
+  Gate& mutex_ = chip_.gate;
+  struct View final : ChipInspect {
+    AmdDevice& device;
+    explicit View(AmdDevice& d) : ChipInspect(d.chip_), device(d) {}
+    std::string state() override { return device.state(facts()); }
+    SMU_METRICS metrics() override { return device.usable(), device.smu_.metrics(); }
+    std::span<const u8> host(u64 address) override { return device.gmc_.host(address); }
+  } view_{*this};
   std::unique_ptr<Queue> compute_, copies_;
+  u64 launches_ = 0;
   Memory staging_, arguments_, scratch_memory_;
   Scratch scratch_;
   i64 arguments_at_ = 0;

@@ -258,6 +258,7 @@ Memory Gmc::alloc_system(i64 bytes, bool contiguous) {
   for (i64 at = 0; at < m.bytes; at += m.dma.page_bytes)
     runs.push_back({m.dma.at(at), std::min(m.dma.page_bytes, m.bytes - at)});
   place(m, runs, {.system = true, .snooped = true, .uncached = true});
+  host_[m.va] = {m.dma.host, size_t(m.bytes)};
   guard.done = true;
   return m;
 }
@@ -266,11 +267,18 @@ void Gmc::free(Memory& m) {
   if (!m.bytes) return;
   tables_->unmap(m.va, m.bytes);
   va_.free(m.va);
+  host_.erase(m.va);
   if (m.system)
     chip_.bus.dma_free(m.dma);
   else
     vram_.free(m.paddr);
   m = {};
+}
+std::span<const u8> Gmc::host(u64 va) const {
+  auto after = host_.upper_bound(va);
+  if (after == host_.begin()) return {};
+  auto& [start, bytes] = *--after;
+  return va - start < bytes.size() ? bytes.subspan(va - start) : std::span<const u8>();
 }
 void Gmc::free_discarded() {
   for (; !discarded_.empty(); discarded_.pop_back()) free(discarded_.back());

@@ -294,7 +294,7 @@ bool Queue::wait(u64 value, i64 timeout_ns) {
   // been lost: it is rung once more.
   bool again = true;
   for (u64 seen = done(); seen < value; seen = done()) {
-    if (hw::poll(chip_.bus, timeout_ns, [&] { return done() != seen; })) continue;
+    if (hw::poll(chip_.bus, timeout_ns, [&] { return chip_.gate.pass(), done() != seen; })) continue;
     if (!unread() || !std::exchange(again, false)) return false;
     ring_doorbell();
   }

@@ -140,6 +140,7 @@ void write_file(const std::string& path, std::string_view contents);  // to a te
 bool file_exists(const std::string& path);
 void make_folders(const std::string& path);  // mkdir -p
 std::string cache_folder();                  // $XDG_CACHE_HOME/ingot or ~/.cache/ingot, made
+std::string runtime_folder();                // $XDG_RUNTIME_DIR/ingot or /tmp/ingot-UID, made; nobody else's. Error
 class FileLock {  // this process alone has what the file stands for, until ~FileLock or its end
  public:
   explicit FileLock(const std::string& path);  // Error names the process that has it

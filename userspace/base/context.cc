@@ -5,6 +5,9 @@
 // read once, before main; a value that does not fit its row is remembered and thrown by check_environment(), which runs
 // when the first device opens and first thing in a tool's main, because nobody could catch it before main. Texts are
 // interned and never freed: people set a handful.
+#include <sys/stat.h>
+#include <unistd.h>
+#include <cerrno>
 #include <cstdlib>
 #include <mutex>
 #include <set>
@@ -96,6 +99,18 @@ std::string cache_folder() {
   const char* home = std::getenv("HOME");
   std::string folder = base && *base ? str(base, "/ingot") : home && *home ? str(home, "/.cache/ingot") : "/tmp/ingot";
   make_folders(folder);
+  return folder;
+}
+
+// In /tmp anybody may have been there first.
+std::string runtime_folder() {
+  const char* base = std::getenv("XDG_RUNTIME_DIR");
+  std::string folder = base && *base ? str(base, "/ingot") : str("/tmp/ingot-", ::geteuid());
+  struct stat s;
+  if (::mkdir(folder.c_str(), 0700) && errno != EEXIST) throw OsError("cannot make the folder " + folder, errno);
+  if (::lstat(folder.c_str(), &s)) throw OsError("cannot look at " + folder, errno);
+  if (!S_ISDIR(s.st_mode) || s.st_uid != ::geteuid() || s.st_mode & 077)
+    throw Error(folder, " is not a folder that only you may enter; remove it, or set XDG_RUNTIME_DIR");
   return folder;
 }
 

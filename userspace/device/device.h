@@ -3,7 +3,9 @@
 #pragma once
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
+#include <thread>
 #include <unordered_map>
 #include "userspace/base/base.h"
 
@@ -76,6 +78,7 @@ struct Step {  // a launch list made ready to run many times
   virtual ~Step() = default;
   virtual void run() = 0;  // as Device::run()
 };
+class Inspect;
 class Device {
  public:
   virtual ~Device() = default;
@@ -95,6 +98,7 @@ class Device {
   virtual void wait() = 0;                // until everything given to run() is done
   virtual void free(Buffer& buffer) = 0;  // called by BufferRef
   virtual void close() {}  // the process ends: no more work, and the device is left as the next one likes to find it
+  virtual Inspect* inspect() { return nullptr; }  // for tools, while it works; nullptr: nothing to see
  protected:
   static Buffer* make_buffer(Device& device, i64 bytes);
 };
@@ -103,6 +107,81 @@ struct DeviceName {  // [PREFIX+]NAME[:index][:ARCH]
   int index = 0;
 };
 DeviceName parse_device_name(std::string_view text);  // Error names what is accepted
+
+// ---- inspect.cc: for tools -----------------------------------------------------------------------------------------
+// What a tool can learn of a chip that a driver owns: in this process, behind the debug socket of another, or from a
+// file. Everything is one kind of request, answered by bytes, so that the three cannot differ in what they can do.
+class Inspect {
+ public:
+  enum What : u32 {
+    STATE,           // JSON: the process, queues, kernels, memory
+    METRICS,         // JSON: clocks, power, temperatures, as the chip's firmware measures them
+    REGISTER,        // a dword; address in dwords
+    WRITE_REGISTER,  // nothing; value, and yes must be 1
+    WAVE,            // dwords of a wave's registers; address: what goes into the index register
+    VRAM,            // memory; address: offset in VRAM
+    HOST,            // memory of the owning process that the chip reaches; address: virtual, the chip's
+    what_count
+  };
+  struct Request {  // on the socket as it is here
+    u32 what = STATE;
+    u32 bytes = 0;  // wanted, of WAVE, VRAM and HOST
+    u64 address = 0;
+    u64 bank = 0;  // of registers that exist several times: what the driver's selecting registers are set to, if not 0
+    u32 value = 0, yes = 0;
+    static constexpr u32 most_bytes = 1 << 20;
+  };
+  struct Header {  // of a reply on the socket; then the bytes: the answer, or the text of the error
+    u32 failed = 0, bytes = 0;
+  };
+  virtual ~Inspect() = default;
+  virtual std::string reply(const Request& request) = 0;  // Error: what cannot be answered, and why
+};
+// Takes the first request out of `received` and gives the bytes to send back, or nothing while it is not all there.
+std::string serve_request(Inspect& chip, std::string& received, bool may_write);
+
+// A chip's lock: held by a call of its user from start to end, but for the moments between its polls in which whoever
+// looks may look. So a tool sees a queue that hangs, and never one that is half written.
+class Gate {
+ public:
+  void lock() { call_.lock(), chip_.lock(); }
+  void unlock() { chip_.unlock(), call_.unlock(); }
+  void pass();  // by the holder, when the chip is in order: lets those in who wait
+  template <class F>
+  auto look(F f) {
+    waiting_++;
+    std::lock_guard lock(chip_);
+    waiting_--;
+    return f();
+  }
+
+ private:
+  std::mutex call_, chip_;
+  std::atomic<int> waiting_{0};
+};
+
+// The debug socket of a chip that this process owns: runtime_folder()/PID-NAME. One thread serves all clients, whose
+// user must be ours or root; only ours may write. A client that stalls or lies costs itself.
+class DebugSocket {
+ public:
+  DebugSocket(Inspect& chip, std::string_view name);  // OsError
+  ~DebugSocket();
+  const std::string path;
+
+ private:
+  struct Client {
+    int file;
+    bool may_write;
+    std::string in, out;
+  };
+  void serve();
+  bool exchange(Client& client, short events);
+  void accept();
+  Inspect& chip_;
+  int listener_ = -1, stop_[2] = {-1, -1};
+  std::vector<Client> clients_;
+  std::thread thread_;
+};
 
 // ---- alloc.cc ------------------------------------------------------------------------------------------------------
 // Two-level segregated fit over a range of addresses that the host need not be able to reach: VRAM, GTT, virtual

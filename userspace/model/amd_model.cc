@@ -205,6 +205,7 @@ u32 AmdModel::read(u64 address, bool from_host) {
     return out;
   }
   if (l == &layout_BIF_BX_PF0_RSMU_DATA) return read(raw<BIF_BX_PF0_RSMU_INDEX>() / 4, from_host);
+  if (l == &layout_SQ_IND_DATA) return wave_register();
   if (l == &layout_VM_INVALIDATE_ENG0_SEM) return !std::exchange(value, 1);  // 1: taken by this read
   if (l == &layout_CP_HQD_PQ_RPTR) {
     auto q = queues_.find(bank);
@@ -330,6 +331,7 @@ void AmdModel::doorbell(u64 offset, u64 value) {
     if (!reg<SDMA0_QUEUE0_DOORBELL>(e).enable || reg<SDMA0_QUEUE0_DOORBELL_OFFSET>(e).offset * 4 != offset) continue;
     if (!routed(DOORBELL_PORT::SDMA)) return drop_doorbell(offset, "port SDMA is not routed there");
     engines_[e].wptr = value;
+    raw<SDMA0_QUEUE0_RB_WPTR>(e) = u32(value), raw<SDMA0_QUEUE0_RB_WPTR_HI>(e) = u32(value >> 32);
     matched = true;
   }
   if (!matched) drop_doorbell(offset, "no queue has it");

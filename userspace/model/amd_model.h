@@ -172,6 +172,9 @@ class AmdModel final : public Chip {
   void cache_control(bool l2_wb, bool l2_inv, bool vector_inv, bool scalar_inv, bool instruction_inv);
   u32 fetch(const Client& client, const Stream& s, u64 at, bool& ok);
 
+  // ---- amd_waves.cc: what a debugger sees of them
+  u32 wave_register();
+
   // ---- amd_sdma.cc: copy engines
   void run_engine(int number, i64 ns);
   Outcome step(int number, CopyEngine& engine);
@@ -207,6 +210,8 @@ class AmdModel final : public Chip {
   bool smu_features_ = false;
   u32 ppt_limit_ = 0;
   std::map<u32, Queue> queues_;
+  std::vector<hw::WaveReport> waves_;
+  i64 waves_at_ = -1;  // when the running dispatch had run so many instructions
   CopyEngine engines_[2];
 };
 

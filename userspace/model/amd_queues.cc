@@ -377,6 +377,7 @@ bool AmdModel::run_dispatches(Queue& queue) {
       std::erase_if(later_, [](const Later& l) { return l.dispatches < 0; });
       queue.hung = std::exchange(hang_next_, false) || !options_.shader;
       queue.running = true, queue.instructions = 0;
+      waves_at_ = -1;
       if (!queue.hung) options_.shader->start(d, *queue.memory);
     }
     if (queue.hung || queue.instructions >= options_.hang_instructions || queue.budget <= 0) return false;

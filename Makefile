@@ -63,13 +63,14 @@ CXXFLAGS  = -std=c++20 -O$(LEVEL) -g$(or $(CONFIG_DEBUG_INFO),1) -Wall -Wextra $
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(EXTRA)
 LDFLAGS  += -Wl,-O1,--hash-style=gnu $(if $(SANITIZE),-fsanitize=$(SANITIZE))
 LIBS      = -lsqlite3 -lz -lpthread
+CURSES    = $(if $(CONFIG_TOOL_TOP),-lncursesw -ltinfo)
 # The tool starts in a millisecond: it takes the libraries in, but for libc, and binds symbols when they are used.
 TOOL_LD   = $(if $(SANITIZE),,-static-libstdc++ -static-libgcc -Wl,-z,lazy)
-TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread)
+TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread) $(CURSES:-l%=-l:lib%.a)
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-DEVICE_MODEL := userspace/model/%
-owned-DEVICE_AMD := userspace/amd/%
+owned-DEVICE_AMD := userspace/amd/% tools/inspect/%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
 owned-ISA_RDNA := compiler/isa/rdna% compiler/isa/emu% tests/isa/rdna%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
@@ -78,8 +79,8 @@ $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$
 OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%)),,$($v)))
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
-TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd) $(if $(CONFIG_ISA_RDNA),,emu),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
+TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(wildcard tools/inspect/*.cc) $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
+TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(and $(CONFIG_DEVICE_AMD),$(CONFIG_DEVICE_MODEL),$(CONFIG_ISA_RDNA),$(CONFIG_TOOL_REG),$(CONFIG_TOOL_RING),$(CONFIG_TOOL_VM),$(CONFIG_TOOL_WAVE),$(CONFIG_TOOL_TOP)),,tools) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd) $(if $(CONFIG_ISA_RDNA),,emu),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 
@@ -106,14 +107,16 @@ $B/libingot.so: $(LIB_OBJ) tools/install/libingot.map
 $B/ingot: $(TOOL_OBJ) $B/libingot.a
 	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(TOOL_LIBS)
 
-# Tests may use what the tools are made of, all but main().
+# Tests may use what the tools are made of, all but main(). Subcommands are weak, so
+# the test that calls some names their objects.
 $B/libtools.a: $(filter-out $B/tools/ingot.o,$(TOOL_OBJ))
 	@rm -f $@
 	ar rcs $@ $^
 
+TESTED-tools := reg ring vm wave top
 define TEST
-$B/test_$1: $$(patsubst %.cc,$B/%.o,$$(filter-out $$(OFF),$$(wildcard tests/$1/*.cc))) $B/libtools.a $B/libingot.a
-	$$(CXX) $$(LDFLAGS) -o $$@ $$^ -lgtest -lgmock -lgtest_main $$(LIBS)
+$B/test_$1: $$(TESTED-$1:%=$B/tools/%.o) $$(patsubst %.cc,$B/%.o,$$(filter-out $$(OFF),$$(wildcard tests/$1/*.cc))) $B/libtools.a $B/libingot.a
+	$$(CXX) $$(LDFLAGS) -o $$@ $$^ -lgtest -lgmock -lgtest_main $$(LIBS) $$(CURSES)
 endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
 

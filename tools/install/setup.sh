@@ -5,7 +5,7 @@
 # command to type and fails. On another system it says what is needed and leaves the rest to the build.
 set -eu
 
-packages="g++ libsqlite3-dev zlib1g-dev nlohmann-json3-dev python3-kconfiglib ca-certificates curl"
+packages="g++ libsqlite3-dev zlib1g-dev libncurses-dev nlohmann-json3-dev python3-kconfiglib ca-certificates curl"
 case "${1:-build}" in
   build) ;;
   check) packages="$packages git pkg-config libgtest-dev libgmock-dev clang-19 clang-format-14 libclang-rt-19-dev" ;;

@@ -41,6 +41,7 @@ int devices_main(Arguments args) {
   std::string chosen;
   try {
     chosen = device_name(device_number(""));
+    if (chosen.find('+') != chosen.npos) all.push_back({chosen, "", "", device(device_number("")).info()});
   } catch (const Error& e) {
     if (!ctx.DEV.empty()) throw;  // else: no device is present, which the list says
   }
@@ -48,7 +49,7 @@ int devices_main(Arguments args) {
   for (size_t i = 0; i < all.size(); i++) {
     const Found& f = all[i];
     const DeviceInfo& d = f.info;
-    const bool is_chosen = f.name == chosen.substr(0, chosen.find(':')).substr(chosen.find('+') + 1);
+    const bool is_chosen = f.name == chosen || f.name == chosen.substr(0, chosen.find(':'));
     if (json)
       printf(
           "%s{\"name\": %s, \"present\": %s, \"chosen\": %s, \"description\": %s, \"isa\": %s, \"arch\": %s, "
@@ -58,7 +59,10 @@ int devices_main(Arguments args) {
           is_chosen ? "true" : "false", quote_json(d.description).c_str(), quote_json(d.isa).c_str(),
           quote_json(d.arch).c_str(), d.threads, static_cast<long long>(d.memory_bytes), quote_json(f.absent).c_str());
     else if (f.absent.empty())
-      printf("%-8s%s%s\n", d.name.c_str(), d.description.c_str(), is_chosen ? "  (used when DEV is not set)" : "");
+      printf("%-8s%s%s\n", d.name.c_str(), d.description.c_str(),
+             !is_chosen        ? ""
+             : ctx.DEV.empty() ? "  (used when DEV is not set)"
+                               : "  (used, as DEV says)");
     else
       printf("%-8s%s\n", std::string(f.name).c_str(), f.absent.c_str());
   }

@@ -104,7 +104,7 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
     kernel->code = load(j.program, d);
     kernel->program = std::move(j.program);
     {
-      std::lock_guard lock(addresses().mutex);
+      std::lock_guard while_noted(addresses().mutex);
       addresses().kernels[kernel->code->address] = kernel.get();
     }
     if (slot) all.retired.push_back(std::move(slot));

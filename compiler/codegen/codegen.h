@@ -86,13 +86,20 @@ struct Level {
   double latency_ns;
   std::string_view runs;  // what runs here
 };
+struct MatrixUnit {
+  std::string_view instruction;
+  DType input, output;
+  static constexpr i64 side = 16, depth = 16, results = 8;  // results: of a lane
+};
 struct Machine {
   std::string_view name;
   bool lane_masks;            // accesses of any element width take a mask of lanes
   int issue_width;            // instructions a cycle
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
-  bool simt() const { return !lane_bits; }  // lanes are work-items
+  std::vector<MatrixUnit> matrix_units;
+  const MatrixUnit* matrix_unit(DType input) const;  // nullptr: none takes it
+  bool simt() const { return !lane_bits; }           // lanes are work-items
   const Level& level(std::string_view name) const;
   const Level& outer() const;  // what pieces of a kernel run on: the THREAD level
   int workers() const { return outer().fanout; }
@@ -124,6 +131,12 @@ struct Staging {
   std::vector<U> layout;  // the ranges that the LOAD depends on, outermost first; REDUCE ranges whole
   i64 lanes = 1;          // of the copy, along the last of them
 };
+// MATRIX: rows, columns and inner of a product go through a wave's matrix unit: tiles of 16 x 16 x 16. The waves of a
+// group stand one below the other; each makes row_tiles by column_tiles of them, `steps` at a time from its panels.
+struct MatrixTiles {
+  U product = nullptr, rows = nullptr, columns = nullptr, inner = nullptr;  // product: the MATRIX inside the REDUCE
+  i64 waves = 4, row_tiles = 1, column_tiles = 1, steps = 2;
+};
 struct Plan {
   std::vector<U> order;  // LOOP ranges, outermost first: outer parts, then blocks
   std::vector<U> reduce_order;
@@ -133,6 +146,7 @@ struct Plan {
   // and only stores are masked. 0: lanes are a vector's.
   i64 items = 0;
   bool contract = true;  // a product and a sum may become one FMA
+  MatrixTiles matrix = {};  // product nullptr: none
   Split* split(U range);
 };
 Plan choose_plan(U sink, const Target& target);

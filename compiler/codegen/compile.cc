@@ -117,6 +117,33 @@ constexpr Rule lane_rules[] = {
      }},
 };
 
+// The sum of products that a matrix unit takes: MATRIX(a, b) is the exact product until the plan has decided.
+constexpr Rule matrix_rules[] = {
+    {op(Op::REDUCE, holes::x),
+     [](const Match& m) -> U {
+       const Machine& machine = *static_cast<const Machine*>(m.context);
+       U v = m[holes::x];
+       if (Op(m.root->arg(0)) != Op::ADD) return nullptr;
+       if (v->op == Op::CAST && v->src(0)->op == Op::MUL) v = v->src(0);
+       if (v->op != Op::MUL) return nullptr;
+       auto narrow = [](U u) { return u->op == Op::CAST ? u->src(0) : u; };
+       U a = narrow(v->src(0)), b = narrow(v->src(1));
+       const MatrixUnit* unit = machine.matrix_unit(a->dtype);
+       if (!unit || a->dtype != b->dtype || a->op != Op::LOAD || b->op != Op::LOAD || m.root->dtype != unit->output)
+         return nullptr;
+       std::vector<U> src(m.root->src().begin(), m.root->src().end());
+       src[0] = make(Op::MATRIX, unit->output, {a, b});
+       return make(Op::REDUCE, m.root->dtype, src, m.root->arg());
+     }},
+};
+constexpr Rule product_rules[] = {
+    {op(Op::MATRIX, holes::x, holes::y),
+     [](const Match& m) -> U {
+       DType t = m.root->dtype;
+       return t.lanes > 1 ? nullptr : make_alu(Op::MUL, cast(m[holes::x], t), cast(m[holes::y], t));
+     }},
+};
+
 i64 operations(U sink) {  // of the whole kernel
   std::vector<U> order = toposort(sink);
   UMap<std::vector<U>> open;
@@ -187,23 +214,27 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
     return u;
   };
   static const RuleList contract{{"contract", Arithmetic::FLOAT_FAST, contract_rules}};
+  static const RuleList matrix{{"matrix", Arithmetic::ANY, matrix_rules}};
+  static const RuleList products{{"products", Arithmetic::ANY, product_rules}};
   static const RuleList widen{{"widen", Arithmetic::ANY, widen_rules}};
   static const RuleList lanes{{"lanes", Arithmetic::ANY, lane_rules}};
   sink = spec(separate_reductions(sink), Stage::KERNEL, "separate_reductions");
   sink = prove_accesses(sink, program);
   sink = rewrite(sink, widen);
   if (!given || given->contract) sink = rewrite(sink, contract);
+  Machine machine = machine_of(target);
+  if (!machine.matrix_units.empty() && ctx.OPT) sink = rewrite(sink, matrix, &machine);
   NativeOps native = native_ops(target);
   native.keep_index = true;
   sink = rewrite(decompose(sink, native), lanes);
   Plan plan = given ? *given : choose_plan(sink, target);
   program.moves = print(plan);
+  if (!plan.matrix.product) sink = rewrite(decompose(rewrite(sink, products), native), lanes);
   sink = apply_plan(sink, plan);
   for (U u : toposort(sink))
     if (u->op == Op::RANGE && u->range_kind() == RangeKind::THREAD) program.extent = u->src(0)->arg(0);
   sink = simplify(sink);
   sink = simplify(expand(sink, target));
-  const Machine machine = machine_of(target);
   if (machine.simt()) sink = work_item(separate_reductions(sink), program);
   sink = rewrite(decompose(sink, target), lanes);
   if (!machine.simt()) sink = spec(separate_reductions(sink), Stage::EXPANDED, "expand");

@@ -21,6 +21,7 @@ U combine(Op op, U a, U b) {
   DType t = a->dtype;
   if (b->op == Op::WHERE && b->src(2) == identity_of(op, t))
     return make(Op::WHERE, t, {b->src(0), combine(op, a, b->src(1)), a});
+  if (op == Op::ADD && b->op == Op::MATRIX) return make(Op::MATRIX, t, {b->src(0), b->src(1), a});
   if (op == Op::ADD && b->op == Op::MUL && (t.scalar == Scalar::F32 || t.scalar == Scalar::F64))
     return make(Op::FMA, t, {b->src(0), b->src(1), a});
   return make(op, t, {a, b});
@@ -106,6 +107,8 @@ class Unroller {
       }
       U v = std::ranges::equal(src, u->src()) ? u : make(u->op, u->dtype, src, u->arg());
       if (u->op == Op::INDEX) v = simplify(v);
+      if (u->op == Op::EXTRACT && v->nsrc == 2)
+        v = make(Op::EXTRACT, v->dtype, {v->src(0)}, {v->arg(0) + v->src(1)->arg(0)});
       result.at.push_back(v);
     }
     copies_[u] = std::move(result);

@@ -98,7 +98,7 @@ const Rows& rows() {
   return all;
 }
 
-int dwords_of(DType t) { return t.bits() == 64 && !t.is_bool() ? 2 : 1; }
+int dwords_of(DType t) { return t.is_bool() ? 1 : (t.bits() * t.lanes + 31) / 32; }
 
 class Selector {
  public:
@@ -235,14 +235,14 @@ class Selector {
   Operand in_register(const Operand& o, int dwords, bool scalar_unit) {
     return scalar_unit ? to_sgpr(o, dwords) : to_vgpr(o, dwords);
   }
-  void move(const Operand& to, const Operand& from) {
+  void move(const Operand& to, Operand from) {
     if (to == from) return;
     if (to.bits == 64 && is_scalar(to) && is_scalar(from)) {
       ins("s_mov_b64", {to, from}).kind = CodeLine::MOVE;
       return;
     }
     for (int k = 0; k < to.bits / 32; k++) {
-      const Operand source = part(from, k);
+      const Operand source = from.kind == Operand::IMM && k > 1 ? part(from, k % 2) : part(from, k);
       const char* name = to.cls == RegClass::VECTOR ? "v_mov_b32"
                          : is_vector(source)        ? "v_readfirstlane_b32"
                                                     : "s_mov_b32";
@@ -332,7 +332,7 @@ class Selector {
     U u = reduce->src(0);
     while (u != start) {
       chain.push_back(u);
-      if (u->op == Op::FMA || u->op == Op::WHERE)
+      if (u->op == Op::FMA || u->op == Op::WHERE || (u->op == Op::MATRIX && u->nsrc == 3))
         u = u->src(2);
       else if (u->op == Op(reduce->arg(0)) && u->nsrc == 2)
         u = u->src(u->src(1)->op == Op::ACC);
@@ -344,6 +344,7 @@ class Selector {
   // A value with one user in the same loop body may be covered by that user's row: it waits until somebody asks.
   static constexpr int deepest = 4;
   bool may_wait(U u) {
+    if (U* into = user_.find(u); into && u->op == Op::LOAD && (*into)->op == Op::VECTORIZE) return true;
     const int *uses = uses_.find(u), *depth = linear_.depth.find(u);
     U* user = user_.find(u);
     if (u->op == Op::NEG && u->dtype.is_float()) return true;  // a modifier of most sources
@@ -668,6 +669,9 @@ class Selector {
       case Op::INDEX: return base(u);
       case Op::REDUCE: return reduce_lanes(u);
       case Op::CAST: return cast_to(u);
+      case Op::VECTORIZE: return pack(u);
+      case Op::EXTRACT: return define(u, parts(value(u->src(0)), int(u->arg(0)) * t.bits() / 32, dwords_of(t)));
+      case Op::MATRIX: return multiply_matrices(u);
       case Op::BITCAST: return bitcast(u);
       case Op::WHERE: return select(u);
       case Op::CMPLT:
@@ -1053,6 +1057,57 @@ class Selector {
     }
     if (a.kind == Operand::IMM) a = in_register(a, dwords_of(from), in_scalar_unit(u));
     define(u, a);
+  }
+
+  // ---- matrices
+  // -------------------------------------------------------------------------------------------------------- Narrow
+  // numbers side by side in registers: from neighbours in memory at once, else one by one.
+  void pack(U u) {
+    const int bits = u->dtype.bits(), n = u->dtype.lanes, per_dword = 32 / bits;
+    U first = u->src(0);
+    bool neighbours = first->op == Op::LOAD && first->src(0)->nsrc == 2;
+    for (int k = 1; k < n && neighbours; k++) {
+      U x = u->src(k);
+      neighbours = x->op == Op::LOAD && x->src(0)->nsrc == 2 && x->src(0)->src(0) == first->src(0)->src(0) &&
+                   x->src(0)->src(1) == first->src(0)->src(1) &&
+                   displacement(x->src(0)) == displacement(first->src(0)) + k * bits / 8;
+    }
+    U index = first->src(0);
+    neighbours =
+        neighbours && (index->src(1)->is_const() || zero_bits(index->src(1)) >= 4) && displacement(index) % 16 == 0;
+    Operand r = result(u);
+    if (neighbours) {
+      Address a = address(index);
+      for (int k = 0; k < dwords_of(u->dtype); k += 4, a.displacement += 16)
+        access("load_", "b128", parts(r, k, 4), index, a);
+      return;
+    }
+    for (int k = 0; k < n; k++) {
+      U x = u->src(k);
+      if (!registers_.contains(x) && x->op == Op::LOAD) emit(x);
+      Operand v = to_vgpr(value(x), 1), to = part(r, k / per_dword);
+      if (k % per_dword == 0)
+        ins("v_and_b32", {to, isa::imm((i64(1) << bits) - 1), v});
+      else if ((k + 1) % per_dword == 0)
+        ins("v_lshl_or_b32", {to, v, isa::imm(bits * (k % per_dword)), to});
+      else
+        ins("v_perm_b32", {to, v, to, isa::imm(byte_into(k % per_dword))});
+    }
+  }
+  // v_perm_b32: byte k from the first source's lowest byte, the bytes below from the second's, zeros above.
+  static i64 byte_into(int k) {
+    i64 selector = 0;
+    for (int i = 3; i >= 0; i--) selector = selector << 8 | (i == k ? 4 : i < k ? i : 12);
+    return selector;
+  }
+  void multiply_matrices(U u) {
+    const Machine machine = machine_of(target_);
+    const MatrixUnit* unit = machine.matrix_unit(u->src(0)->dtype.element());
+    Operand a = value(u->src(0)), b = value(u->src(1));
+    Operand c = u->nsrc == 3 ? value(u->src(2)) : isa::imm(0), r = result(u);
+    CodeLine& line = ins(unit->instruction, {r, a, b, c});
+    if (unit->input.is_int() && unit->input.is_signed())
+      line.inst.op[1].modifiers = line.inst.op[2].modifiers = rdna::NEGATE;
   }
 
   // ---- across lanes ------------------------------------------------------------------------------------------------

@@ -14,9 +14,24 @@ struct MachineRow {
 constexpr MachineRow machine_rows[] = {
 #define MACHINE(name, masks, width, lane_bits) {#name, masks, width, lane_bits},
 #define LEVEL(...)
+#define MATRIX(...)
 #include "compiler/codegen/machine.def"
 #undef MACHINE
 #undef LEVEL
+#undef MATRIX
+};
+struct MatrixRow {
+  std::string_view machine;
+  MatrixUnit unit;
+};
+constexpr MatrixRow matrix_rows[] = {
+#define MACHINE(...)
+#define LEVEL(...)
+#define MATRIX(machine, instruction, input, output) {#machine, {instruction, input, output}},
+#include "compiler/codegen/machine.def"
+#undef MACHINE
+#undef LEVEL
+#undef MATRIX
 };
 struct LevelRow {
   std::string_view machine;
@@ -26,9 +41,11 @@ constexpr LevelRow level_rows[] = {
 #define MACHINE(...)
 #define LEVEL(machine, name, kind, fanout, bytes, rate, latency, runs) \
   {#machine, {#name, RangeKind::kind, fanout, bytes, rate, latency, runs}},
+#define MATRIX(...)
 #include "compiler/codegen/machine.def"
 #undef MACHINE
 #undef LEVEL
+#undef MATRIX
 };
 }  // namespace
 
@@ -36,6 +53,10 @@ const Level& Machine::level(std::string_view wanted) const {
   for (const Level& l : levels)
     if (l.name == wanted) return l;
   throw Error("machine ", name, " has no level ", wanted);
+}
+const MatrixUnit* Machine::matrix_unit(DType input) const {
+  auto at = std::ranges::find(matrix_units, input, &MatrixUnit::input);
+  return at == matrix_units.end() ? nullptr : &*at;
 }
 const Level& Machine::outer() const { return *std::ranges::find(levels, RangeKind::THREAD, &Level::kind); }
 int Machine::lanes(int element_bits) const {
@@ -56,7 +77,9 @@ i64 Machine::innermost_memory() const {
 Machine machine_of(const Target& target) {
   Machine m{};
   for (const MachineRow& r : machine_rows)
-    if (r.name == target.arch) m = {r.name, r.lane_masks, r.issue_width, r.lane_bits, {}};
+    if (r.name == target.arch) m = {r.name, r.lane_masks, r.issue_width, r.lane_bits, {}, {}};
+  for (const MatrixRow& r : matrix_rows)
+    if (r.machine == target.arch) m.matrix_units.push_back(r.unit);
   check(!m.name.empty(), "no machine tree for ", target.arch);
   for (const LevelRow& r : level_rows) {
     if (r.machine != target.arch) continue;

@@ -267,9 +267,10 @@ U build(const LinearForm& form) {
 
 namespace {
 
-// A product: two loads in the main reduction, each over one LOOP range that the other does not depend on.
+// A product: two loads in the main reduction, each over LOOP ranges that the other does not depend on.
 struct Tile {
-  U rows = nullptr, columns = nullptr, inner = nullptr;  // inner: the last range of the reduction
+  U product = nullptr;                                   // for a matrix unit
+  U rows = nullptr, columns = nullptr, inner = nullptr;  // inner: the longest range of the reduction
   const Access* loads[2] = {};                           // over rows, over columns
 };
 Tile tile_of(const Shape& s) {
@@ -278,12 +279,16 @@ Tile tile_of(const Shape& s) {
   for (const Access& a : s.accesses)
     for (U r : s.loops)
       if (a.store && stride(s, a.index, r) == 1) vector = r;
-  if (!s.main_reduce || !vector || s.main_reduce->nsrc != 2) return {};
+  if (!s.main_reduce || !vector) return {};
   t.inner = s.main_reduce->src(1), t.columns = vector;
+  for (U r : s.main_reduce->src().subspan(1))
+    if (bound(r) > bound(t.inner)) t.inner = r;
+  const U value = s.main_reduce->src(0);
+  t.product = value->op == Op::MATRIX ? value : nullptr;
   std::vector<const Access*> loads;
   for (const Access& a : s.accesses)
     if (!a.store && (a.deps & s.bit(t.inner))) loads.push_back(&a);
-  if (loads.size() != 2 || loads[0]->u->dtype.bits() < 32) return {};
+  if (loads.size() != 2 || (!t.product && (loads[0]->u->dtype.bits() < 32 || s.main_reduce->nsrc != 2))) return {};
   if (loads[0]->deps & s.bit(vector)) std::swap(loads[0], loads[1]);
   if (loads[0]->deps & s.bit(vector) || !(loads[1]->deps & s.bit(vector)) || loads[1]->u->dtype != loads[0]->u->dtype)
     return {};
@@ -312,6 +317,32 @@ bool stage_tile(Plan& plan, const Shape& s, const Tile& t, const Machine& machin
         {t.loads[k]->u, level->name, int(level - machine.levels.data()), {t.inner, k ? t.columns : t.rows}, 1});
   std::erase(plan.order, t.columns);
   plan.order.push_back(t.columns);
+  for (U r : s.loops) plan.split(r)->thread = true;
+  return true;
+}
+
+// Waves one below the other, up to 4 by 4 tiles each, both operands from panels in the group's memory.
+bool matrix_tiles(Plan& plan, const Shape& s, const Tile& t, const Machine& machine) {
+  MatrixTiles m{t.product, t.rows, t.columns, t.inner};
+  const i64 side = MatrixUnit::side;
+  if (!t.product || bound(t.rows) < side || bound(t.columns) < side || bound(t.inner) < side) return false;
+  auto tiles = [&](U r, i64 most) {
+    i64 n = 1;
+    while (n < most && bound(r) >= 2 * n * side) n *= 2;
+    return n;
+  };
+  m.column_tiles = tiles(t.columns, 4), m.row_tiles = tiles(t.rows, 4);
+  m.waves = tiles(t.rows, 4 * m.row_tiles) / m.row_tiles, m.steps = bound(t.inner) > side ? 2 : 1;
+  plan.items = m.waves * machine.lanes(32);
+  const i64 bytes =
+      (m.waves * m.row_tiles + m.column_tiles) * side * m.steps * MatrixUnit::depth * t.loads[0]->u->dtype.bytes();
+  const Level* level = machine.room_for(bytes);
+  if (!level) return false;
+  for (int k = 0; k < 2; k++)
+    plan.stages.push_back(
+        {t.loads[k]->u, level->name, int(level - machine.levels.data()), {k ? t.columns : t.rows, t.inner}, 1});
+  plan.matrix = m;
+  for (U r : {t.rows, t.columns}) std::erase(plan.order, r), plan.order.push_back(r);
   for (U r : s.loops) plan.split(r)->thread = true;
   return true;
 }
@@ -370,7 +401,9 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   if (s.main_reduce)
     for (U r : s.main_reduce->src().subspan(1))
       if (bound(r) >= wave && closed_by_all(r)) consider(r);
-  if (const Tile t = tile_of(s); t.loads[1] && stage_tile(plan, s, t, machine)) return plan;
+  if (const Tile t = tile_of(s);
+      t.loads[1] && (matrix_tiles(plan, s, t, machine) || (!t.product && stage_tile(plan, s, t, machine))))
+    return plan;
   const bool across = vector && vector->range_kind() == RangeKind::REDUCE;
   // Register tile: copies of LOOP ranges while enough waves are left.
   double waves = across ? outputs : outputs / double(wave);
@@ -616,6 +649,10 @@ std::string print(const Plan& plan) {
       out += str("SPLIT(", name, ", ", s.block, ", ", plan.stages.empty() ? "loop" : plan.stages[0].level, ") ");
     if (s.thread) out += str("SPLIT(", name, ", ", bound(r), ", core) ");
   }
+  if (plan.matrix.product)
+    out +=
+        str("MATRIX(r", plan.matrix.rows->arg(0), ", r", plan.matrix.columns->arg(0), ", r", plan.matrix.inner->arg(0),
+            ", ", plan.matrix.waves, " waves of ", plan.matrix.row_tiles, "x", plan.matrix.column_tiles, ") ");
   for (const Staging& s : plan.stages) {
     out += str("STAGE(p", s.load->src(0)->src(0)->arg(0), ", ", s.level, ", [");
     for (U r : s.layout) out += str(r == s.layout[0] ? "r" : ", r", r->arg(0));
@@ -655,7 +692,53 @@ class Planner {
  private:
   U range(i64 n, RangeKind kind) { return make(Op::RANGE, IDX, {index_constant(n)}, {next_id_++, i64(kind)}); }
 
+  // Of a product for the matrix unit: what its loads see of an axis is in Parts::inside, what stores see in value.
+  void take_apart_tiles(U r) {
+    const MatrixTiles& m = plan_.matrix;
+    const i64 side = MatrixUnit::side, n = bound(r);
+    const i64 tiles = r == m.rows ? m.waves * m.row_tiles : r == m.columns ? m.column_tiles : m.steps;
+    Parts p{};
+    auto part = [&](i64 count, RangeKind kind) {
+      U x = count > 1 ? range(count, kind) : index_constant(0);
+      if (count > 1) p.ranges.push_back(x);
+      return Expr(x);
+    };
+    p.outer = range((n + tiles * side - 1) / (tiles * side), r == m.inner ? RangeKind::REDUCE : RangeKind::THREAD);
+    p.ranges.push_back(p.outer);
+    Expr tile = 0, stored = 0;
+    if (r == m.inner) {
+      tile = part(m.steps, RangeKind::REDUCE);
+    } else if (r == m.columns) {
+      tile = part(m.column_tiles, RangeKind::UNROLL);
+      column_ = part(side, RangeKind::VECTOR);
+      stored = column_;
+    } else {
+      tile = part(m.waves, RangeKind::VECTOR) * m.row_tiles;
+      tile = tile + part(m.row_tiles, RangeKind::UNROLL);
+      result_ = part(MatrixUnit::results, RangeKind::UNROLL);
+      stored = Expr(result_) * 2 + part(2, RangeKind::VECTOR);
+    }
+    p.inside_bound = tiles * side;
+    p.inside = tile * side;
+    p.value = p.clamped = Expr(p.outer) * p.inside_bound + tile * side + stored;
+    if (n % p.inside_bound) {
+      p.condition = Expr(p.value) < Expr(n);
+      if (r != m.inner) p.clamped = make_alu(Op::MIN, p.value, index_constant(n - 1));
+    }
+    parts_[r] = p;
+  }
+  // Sixteen neighbours of a panel along the inner axis: a lane's part of an operand.
+  U fragment(U load) {
+    std::vector<U> each;
+    U index = load->src(0);
+    for (i64 k = 0; k < MatrixUnit::depth; k++)
+      each.push_back(make(Op::LOAD, load->dtype,
+                          {make(Op::INDEX, load->dtype, {index->src(0), simplify(Expr(index->src(1)) + k)})}));
+    return make(Op::VECTORIZE, load->dtype.with_lanes(int(MatrixUnit::depth)), each);
+  }
   void take_apart(U r) {
+    const MatrixTiles& m = plan_.matrix;
+    if (m.product && (r == m.rows || r == m.columns || r == m.inner)) return take_apart_tiles(r);
     Split split;
     for (auto& [k, v] : plan_.splits)
       if (k == r) split = v;
@@ -764,19 +847,25 @@ class Planner {
       const Parts& p = *parts_.find(r);
       Expr i = *position.find(r), value = p.whole || !p.outer ? i : Expr(p.outer) * p.inside_bound + i;
       at[r] = value;
-      if (p.condition && plan_.items) {
+      if (p.condition && plan_.items && !(plan_.matrix.product && r == plan_.matrix.inner)) {
         at[r] = make_alu(Op::MIN, value, index_constant(bound(r) - 1));
       } else if (p.condition) {
         U fits = value < Expr(bound(r));
         condition = condition ? make_alu(Op::AND, condition, fits) : fits;
       }
       to = to * p.inside_bound + i;
-      from = from * p.inside_bound + Expr(p.inside);
+      Expr inside = p.inside;
+      if (plan_.matrix.product && r != plan_.matrix.inner) inside = inside + Expr(column_);
+      from = from * p.inside_bound + inside;
       elements *= p.inside_bound;
     }
     U memory = make(Op::LOCAL, s.load->dtype, {}, std::array{next_local_++, elements, i64(s.depth)});
     std::vector<U> src{s.load->src(0)->src(0), s.load->src(0)->src(1)};
     if (condition) src.push_back(condition);
+    for (auto& r : plan_.order)  // axes that it does not pack stand still
+      if (!at.contains(r)) at[r] = parts_.find(r)->clamped;
+    for (auto& r : plan_.reduce_order)
+      if (!at.contains(r)) at[r] = parts_.find(r)->clamped;
     U load = substitute(make(Op::LOAD, s.load->dtype, {make(Op::INDEX, s.load->dtype, src)}), at);
     src = {make(Op::INDEX, s.load->dtype, {memory, to}), load};
     src.insert(src.end(), loops.begin(), loops.end());
@@ -834,13 +923,24 @@ class Planner {
         for (U r : mask)
           if (std::ranges::find(u->src(), r) != u->src().end()) own.push_back(r);
         Op o = Op(u->arg(0));
+        const bool matrix = plan_.matrix.product && u->src(0) == plan_.matrix.product;
+        if (matrix) std::erase_if(own, [&](U r) { return r == plan_.matrix.inner; });  // zeros in the panels
+        if (matrix) std::erase_if(mask, [&](U r) { return r == plan_.matrix.inner; });
         if (!own.empty()) {
           src[0] = make_alu(Op::WHERE, condition(own), src[0], identity_of(o, u->dtype));
           std::erase_if(mask, [&](U r) { return std::ranges::find(own, r) != own.end(); });
         }
       }
       U* panel = staged_.find(u);
-      became[u] = panel ? *panel : make(u->op, u->dtype, src, u->arg());
+      if (plan_.matrix.product && u == plan_.matrix.product) {
+        const DType t = u->dtype.with_lanes(int(MatrixUnit::results));
+        became[u] = make(Op::MATRIX, t, {fragment(src[0]), fragment(src[1])});
+      } else if (plan_.matrix.product && u->op == Op::REDUCE && u->src(0) == plan_.matrix.product) {
+        U sum = make(Op::REDUCE, src[0]->dtype, src, u->arg());
+        became[u] = make(Op::EXTRACT, u->dtype, std::array{sum, result_}, std::array{i64(0)});
+      } else {
+        became[u] = panel ? *panel : make(u->op, u->dtype, src, u->arg());
+      }
       if (!mask.empty()) masked[u] = mask;
     }
     return *became.find(sink_);
@@ -863,6 +963,7 @@ class Planner {
   const Plan& plan_;
   UMap<Parts> parts_;
   UMap<U> staged_;
+  U result_ = nullptr, column_ = nullptr;  // of a matrix unit's tile
   i64 next_id_ = 0, next_local_ = 0;
 };
 

@@ -215,8 +215,14 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
       return lanes == dtype.lanes || (src.size() == 1 && lanes == 1) ? takes(0)
                                                                      : str(lanes, " lanes cannot be ", dtype);
     }
+    case Op::MATRIX: {
+      if (src.size() < 2 || src.size() > 3 || x->dtype != y->dtype)
+        return "takes two operands of a dtype, and perhaps a sum";
+      return src.size() == 3 && src[2]->dtype != dtype ? str("of ", dtype, " plus ", src[2]->dtype) : takes(0);
+    }
     case Op::EXTRACT:
       if (x->dtype.element() != dtype.element()) return str("of ", x->dtype, " cannot be ", dtype);
+      if (src.size() > 1 && src[1]->op != Op::RANGE) return "takes a vector and perhaps a loop variable";
       return arg.size() != 1                                       ? takes(1)
              : arg[0] < 0 || arg[0] + dtype.lanes > x->dtype.lanes ? str("lane ", arg[0], " of ", x->dtype)
                                                                    : "";
@@ -275,6 +281,7 @@ constexpr Rule kernel_table[] = {
   {op(Op::REDUCE, x),     1, ranges_follow},
   {op(Op::AFTER, x),      1},
   {any({Op::VECTORIZE, Op::EXTRACT}, x), 1},
+  {op(Op::MATRIX, x, y), 1},
   {any({Op::SINK}),       1, effects_only},
   ELEMENTWISE(no_shape),
 };

@@ -226,6 +226,26 @@ TEST(Kernel, Matmul) {
   }
 }
 
+TEST(Kernel, MatrixUnits) {
+  for (DType t : {F16, BF16, I8, U8})
+    for (auto [m, n, kk] : {std::array<i64, 3>{16, 16, 16}, {64, 64, 32}, {100, 70, 50}, {256, 128, 64}})
+      for (bool transposed : {false, true}) {
+        Kernel k;
+        DType sum = t.is_float() ? F32 : I32;
+        U a = k.param(t, m * kk), b = k.param(t, kk * n), c = k.param(sum, m * n, true);
+        U i = k.range(m), j = k.range(n), l = k.range(kk, RangeKind::REDUCE);
+        U right = k.load(b, transposed ? Expr(j) * kk + l : Expr(l) * n + j);
+        U product = make_alu(Op::MUL, cast(k.load(a, Expr(i) * kk + l), sum), cast(right, sum));
+        Scoped opt(ctx.OPT, 1);
+        agree(k, {k.store(c, Expr(i) * n + j, k.reduce(Op::ADD, product, {l}), {i, j})}, 1e-5,
+              str("matrix ", t, " ", m, "x", n, "x", kk).c_str());
+        Program p = compile(
+            simplify(make(Op::SINK, VOID, {k.store(c, Expr(i) * n + j, k.reduce(Op::ADD, product, {l}), {i, j})})),
+            k.params, "matrix", {"rdna", "gfx1100", 0, 96});
+        EXPECT_NE(annotate(p).find("v_wmma"), std::string::npos) << annotate(p);
+      }
+}
+
 TEST(Kernel, ReductionsInLanes) {
   for (Op o : {Op::ADD, Op::MAX, Op::MIN, Op::MUL})
     for (DType t : {F32, F64, I32})

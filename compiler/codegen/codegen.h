@@ -145,7 +145,7 @@ struct Plan {
   // GPU: work-items of a group, which fill what is staged together; beyond a range's end they load its last element,
   // and only stores are masked. 0: lanes are a vector's.
   i64 items = 0;
-  bool contract = true;  // a product and a sum may become one FMA
+  bool contract = true;     // a product and a sum may become one FMA
   MatrixTiles matrix = {};  // product nullptr: none
   Split* split(U range);
 };

@@ -340,7 +340,7 @@ TEST(Stage, ComputesTheSame) {
       for (bool transposed : {false, true}) {
         if (t == F16 && (m > 128 || !transposed)) continue;
         Product p(t, m, n, kk, transposed);
-        agree(p.k, {p.sink->src(0)}, t == F16 ? 2e-2 : 1e-4, str("staged ", t, " ", m, "x", n, "x", kk).c_str());
+        agree(p.k, {p.sink->src(0)}, t == F16 ? 5e-2 : 1e-4, str("staged ", t, " ", m, "x", n, "x", kk).c_str());
       }
 }
 

@@ -44,8 +44,8 @@ Result Core::step(i64 instructions) {
   for (auto& u : units) busy += !u->idle();
   size_t width = direct ? std::min<size_t>(units.size(), busy + size_t(groups - next_group)) : 1;
   if (width > 1) {
-    running = int(units.size());
     parallel(i64(units.size()), [&](i64 i) {
+      running++;
       ran += units[size_t(i)]->run(instructions / i64(units.size()) + 1);
       running--;
     });
@@ -219,7 +219,7 @@ void Unit::fill(Group& g) {
   g.id[2] = d.first[2] + n / d.groups[0] / d.groups[1];
   g.lds.assign(state(LDS_SIZE, d.rsrc[1]) * 512, 0);
   if (checker) g.lds_store.assign(g.lds.size() / 4, {});
-  g.running = int(g.waves.size());
+  g.running = int(g.waves.size()), turn_ = 0, row_ = 0;
   const i64 threads = i64(d.threads[0]) * d.threads[1] * d.threads[2];
   for (i64 i = 0; i < g.running; i++) {
     WaveState* w = g.waves[size_t(i)].get();
@@ -304,12 +304,15 @@ i64 Unit::run(i64 instructions) {
       run_one(*ready_[random() % ready_.size()]);
       ran_++;
     } else {
-      WaveState& w = *ready_[turn_++ % ready_.size()];
+      // Turns do not depend on how long a step is: atomic operations of a group's waves keep their order.
+      WaveState& w = *ready_[turn_ % ready_.size()];
       w_ = &w;
-      for (int i = 0; i < traces_in_a_row && w_ && w.status == WaveState::READY && ran_ < instructions; i++) {
-        if (!enter(w) || core_.stopped || blocked_) break;
+      for (; row_ < traces_in_a_row && w_ && w.status == WaveState::READY && ran_ < instructions; row_++) {
+        if (!enter(w)) break;
         ran_ += run_trace(w);
+        if (core_.stopped || blocked_) break;
       }
+      if (row_ == traces_in_a_row || !w_ || w.status != WaveState::READY) turn_++, row_ = 0;
     }
   }
   return ran_;

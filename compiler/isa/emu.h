@@ -362,6 +362,7 @@ class Unit {  // runs waves: one of them with the checker, otherwise one per thr
   std::vector<std::unique_ptr<Group>> live_, spare_;
   std::vector<WaveState*> ready_;
   size_t turn_ = 0;
+  int row_ = 0;  // traces that the wave whose turn it is has run
   struct {
     u64 pc;
     Trace* trace;

@@ -248,8 +248,9 @@ CLONED void copy_under(u32* to, const u32* from, u32 mask) {
 }
 void gather(u32* to, const u8* host, const u32* offset, u32 mask) {
   u32 got[wave_lanes];
-  for (int l = 0; l < wave_lanes; l++) std::memcpy(got + l, host + offset[l], 4);
-  copy_under(to, got, mask);
+  u32* into = mask == ~u32(0) ? to : got;
+  for (int l = 0; l < wave_lanes; l++) std::memcpy(into + l, host + offset[l], 4);
+  if (into == got) copy_under(to, got, mask);
 }
 void scatter(const u32* from, u8* host, const u32* offset, u32 mask) {
   for (int l = 0; l < wave_lanes; l++)

@@ -285,7 +285,7 @@ bool Unit::my_turn() {
     bool first = true;
     for (auto& other : core_.units) first &= other.get() == this || other->oldest > oldest;
     if (first) return true;
-    if (core_.running <= 1 || core_.stopped) return blocked_ = true, false;
+    if (core_.running < int(core_.units.size()) || core_.stopped) return blocked_ = true, false;  // theirs may rest
     std::this_thread::yield();
   }
 }

@@ -135,5 +135,43 @@ TEST(Blocks, AgreeOnOtherRegistersAndWords) {
 }
 TEST(Blocks, AgreeWithTheNarrowerBackEnd) { blocks_agree("avx2", 6, 3); }
 
+// Sums of floats depend on their order: every group adds to one word, by atomic operations in a loop.
+TEST(Groups, ThreadsDoNotChangeWhatComesOut) {
+  std::vector<u8> code =
+      assemble(*find_isa("rdna", "gfx1100"),
+               "v_mov_b32 v2, 0\n v_cvt_f32_u32 v1, v0\n v_cvt_f32_u32 v3, s16\n"
+               "v_fma_f32 v1, v3, 0x3dcccccd, v1\n v_mul_f32 v1, 0x3eaaaaab, v1\n s_movk_i32 s8, 20\n"
+               "again:\n global_atomic_add_f32 v2, v1, s[0:1]\n v_mul_f32 v1, 0x3f8147ae, v1\n"
+               "s_sub_u32 s8, s8, 1\n s_cmp_lg_u32 s8, 0\n s_cbranch_scc1 again\n s_endpgm");
+  auto sum = [&](int threads, hw::BlockCompiler* blocks) {
+    Scoped width(ctx.THREADS, threads);
+    HostMemory memory;
+    memory.regions.push_back({image_base, code, false});
+    memory.regions.push_back({out_base, std::vector<u8>(4096), true});
+    emu::EmulatorOptions options;
+    options.checker = false, options.blocks = blocks, options.hot = 3;
+    auto wave = emu::make_emulator(options);
+    hw::Dispatch d;
+    d.groups[0] = 100, d.threads[0] = 64, d.entry = image_base, d.rsrc[0] = 3 | 0xf0 << 12,
+    d.rsrc[1] = 16 << 1 | 1 << 7;
+    memcpy(d.user_data, &out_base, 8);
+    wave->start(d, memory);
+    hw::WaveResult r;
+    i64 instructions = 0;
+    for (int i = 0; i < 1000 && (r = wave->step(500)).kind == hw::WaveResult::RUNNING; i++)
+      instructions += r.instructions;
+    EXPECT_EQ(r.kind, hw::WaveResult::DONE) << r.message;
+    EXPECT_EQ(instructions + r.instructions, 100 * 2 * (6 + 20 * 5 + 1));
+    u32 bits;
+    memcpy(&bits, memory.regions[1].bytes.data(), 4);
+    return bits;
+  };
+  const u32 alone = sum(1, nullptr);
+  EXPECT_NE(alone, 0u);
+  for (int run = 0; run < 5; run++)
+    for (int threads : {1, 2, 4})
+      EXPECT_EQ(sum(threads, run % 2 ? host_blocks() : nullptr), alone) << threads << " threads";
+}
+
 }  // namespace
 }  // namespace ingot::isa

@@ -161,7 +161,7 @@ setup:          ## install the packages that are missing (apt; prints the comman
 run:            ## train a convnet on MNIST; STEPS=N, DEV=, DEBUG= and the other variables of `ingot help env` pass through
 	@tools/install/setup.sh build
 	@$(MAKE) --no-print-directory -j$J -s $B/ingot
-	@$B/ingot train mnist $(if $(STEPS),--steps $(STEPS)) $(ARGS)
+	@$B/ingot train mnist $(if $(filter MODEL+%,$(DEV)),--steps $(or $(STEPS),60) --batch 64 MODEL_STRICT=$(or $(MODEL_STRICT),0) MODEL_CHECK=$(or $(MODEL_CHECK),0),$(if $(STEPS),--steps $(STEPS))) $(ARGS)
 
 # ---- checking ----------------------------------------------------------------------------------------------------------
 .PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff

@@ -32,7 +32,6 @@ Pat without_amount_masks(const Pat& p) {
     Pat to;
     int at = 0;
     void term(bool amount) {
-      const Pat::Term& t = from.term[size_t(at)];
       auto is = [&](int k, Op op) {
         return from.term[size_t(k)].kind == Pat::Term::NODE && Op(from.term[size_t(k)].v) == op;
       };
@@ -47,7 +46,6 @@ Pat without_amount_masks(const Pat& p) {
       to.term[to.n++] = kept;
       const bool shift = is(at, Op::SHL) || is(at, Op::SHR);
       at++;
-      (void)t;
       if (kept.kind == Pat::Term::NODE || kept.kind == Pat::Term::ANY_OF)
         for (int i = 0; i < kept.sources; i++) term(shift && i == 1);
     }
@@ -637,7 +635,6 @@ class Selector {
   // Nodes below the root that a row covers must wait still, or they would be computed twice.
   bool covered(const Candidate& c, U root) {
     if (c.nodes == 1) return true;
-    std::vector<std::pair<int, U>> work{{0, root}};
     // The terms of the pattern in order, beside the nodes that they stand for; either order of commutative sources.
     struct Walk {
       const Candidate& c;
@@ -784,20 +781,12 @@ class Selector {
     const bool* own = scalar_.find(u);
     return own && *own;
   }
-  // Sets SCC. False: where the condition holds SCC is 0.
-  bool scalar_compare(U u) {
+  void scalar_compare(U u) {  // sets SCC
     DType t = u->src(0)->dtype;
-    Operand a = value(u->src(0)), b = value(u->src(1));
-    if (t.bits() == 64) {
-      ins(u->op == Op::CMPEQ ? "s_cmp_eq_u64" : "s_cmp_lg_u64", {a, b});
-      return true;
-    }
-    ins(u->op == Op::CMPEQ   ? "s_cmp_eq_u32"
-        : u->op == Op::CMPNE ? "s_cmp_lg_u32"
-        : t.is_signed()      ? "s_cmp_lt_i32"
-                             : "s_cmp_lt_u32",
-        {a, b});
-    return true;
+    const bool equal = u->op == Op::CMPEQ, wide = t.bits() == 64;
+    ins(u->op == Op::CMPLT ? (t.is_signed() ? "s_cmp_lt_i32" : "s_cmp_lt_u32")
+                           : str("s_cmp_", equal ? "eq_u" : "lg_u", wide ? 64 : 32),
+        {value(u->src(0)), value(u->src(1))});
   }
   void compare(U u) {
     DType t = u->src(0)->dtype;
@@ -833,7 +822,6 @@ class Selector {
     if (mask.kind == Operand::IMM) mask = to_sgpr(mask, 1);
     r = result(u);
     for (int k = 0; k < n; k++) {
-      // Both halves of a 64-bit result need the old values.
       Operand x = part(a, k), y = part(b, k);
       ins("v_cndmask_b32", {part(r, k), y, x, mask});
     }
@@ -864,97 +852,74 @@ class Selector {
     o.modifiers |= rdna::NEGATE;
     return o;
   }
+  Operand fused(const std::string& type, const Operand& x, const Operand& y, const Operand& z) {  // x * y + z
+    Operand r = vector(type == "f64" ? 2 : 1), plain = x;
+    plain.modifiers = 0;
+    ins(named("v_fma_", type), {r, plain, y, z}).inst.op[1].modifiers = x.modifiers;
+    return r;
+  }
   void divide(U u) {
     const bool wide = u->dtype.bits() == 64;
     const std::string type = wide ? "f64" : "f32";
     const int n = wide ? 2 : 1;
-    Operand a = to_vgpr(value(u->src(0)), n), b = to_vgpr(value(u->src(1)), n);
-    const Operand one = isa::imm(bits_of(constant_float(u->dtype, 1)));
-    Operand divisor = vector(n), dividend = vector(n), flag = fixed(rdna::VCC_LO), r0 = vector(n), e = vector(n),
-            r1 = vector(n), q = vector(n);
-    auto fma = [&](const Operand& x, const Operand& y, const Operand& z) {
-      Operand r = vector(n);
-      fused(type, r, negated(x), y, z);
-      return r;
-    };
-    auto fma_plus = [&](const Operand& x, const Operand& y, const Operand& z) {
-      Operand r = vector(n);
-      fused(type, r, x, y, z);
-      return r;
-    };
-    (void)r1, (void)e;
+    const Operand a = to_vgpr(value(u->src(0)), n), b = to_vgpr(value(u->src(1)), n);
+    const Operand one = isa::imm(bits_of(constant_float(u->dtype, 1))), divisor = vector(n), dividend = vector(n),
+                  estimate = vector(n), first = vector(n), scaled = vector(n);
+    auto remainder = [&](const Operand& q, const Operand& of) { return fused(type, negated(divisor), q, of); };
     ins(named("v_div_scale_", type), {divisor, scalar(), b, b, a});
-    ins(named("v_rcp_", type), {r0, divisor});
-    Operand r = fma_plus(fma(divisor, r0, one), r0, r0);
-    if (wide) r = fma_plus(fma(divisor, r, one), r, r);
-    ins(named("v_div_scale_", type), {dividend, flag, a, b, a}, CodeLine::FENCE);
-    ins(named("v_mul_", type), {q, dividend, r});
-    Operand rest = fma(divisor, q, dividend);
-    if (!wide) {
-      q = fma_plus(rest, r, q);
-      rest = fma(divisor, q, dividend);
-    }
-    Operand scaled = vector(n);
-    ins(named("v_div_fmas_", type), {scaled, rest, r, q}, CodeLine::FENCE);
+    ins(named("v_rcp_", type), {estimate, divisor});
+    Operand r = fused(type, remainder(estimate, one), estimate, estimate);
+    if (wide) r = fused(type, remainder(r, one), r, r);
+    ins(named("v_div_scale_", type), {dividend, fixed(rdna::VCC_LO), a, b, a}, CodeLine::FENCE);
+    ins(named("v_mul_", type), {first, dividend, r});
+    const Operand q = wide ? first : fused(type, remainder(first, dividend), r, first);
+    ins(named("v_div_fmas_", type), {scaled, remainder(q, dividend), r, q}, CodeLine::FENCE);
     ins(named("v_div_fixup_", type), {result(u), scaled, b, a});
-  }
-  void fused(const std::string& type, const Operand& r, const Operand& x, const Operand& y, const Operand& z) {
-    const u8 modifiers[3] = {x.modifiers, y.modifiers, z.modifiers};
-    Operand plain[3] = {x, y, z};
-    for (Operand& o : plain) o.modifiers = 0;
-    CodeLine& line = ins(named("v_fma_", type), {r, plain[0], plain[1], plain[2]});
-    for (int i = 0; i < 3; i++) line.inst.op[i + 1].modifiers = modifiers[i];
   }
   // The approximation is one unit off at most: the neighbours' remainders say which is nearest.
   void square_root_32(U u) {
-    Operand x = to_vgpr(value(u->src(0)), 1), small = scalar(), scaled = vector(), s = vector(), low = vector(),
-            high = vector();
     auto f = [](double v) { return isa::imm(bits_of(constant_float(F32, v))); };
+    auto compute = [&](const char* name, const Operand& x, const Operand& y) {
+      Operand r = vector();
+      ins(name, {r, x, y});
+      return r;
+    };
+    auto choose = [&](const Operand& otherwise, const Operand& x, const Operand& mask) {
+      Operand r = vector();
+      ins("v_cndmask_b32", {r, otherwise, x, mask});
+      return r;
+    };
+    const Operand x = to_vgpr(value(u->src(0)), 1), small = scalar(), special = scalar(), low_fits = scalar(),
+                  high_fits = scalar(), root = vector();
     ins("v_cmp_gt_f32", {small, f(0x1p-96), x});
-    Operand times = vector();
-    ins("v_mul_f32", {times, f(0x1p32), x});
-    ins("v_cndmask_b32", {scaled, x, times, small});
-    ins("v_sqrt_f32", {s, scaled});
-    ins("v_add_nc_u32", {low, isa::imm(-1), s});
-    ins("v_add_nc_u32", {high, isa::imm(1), s});
-    Operand below = vector(), above = vector(), take_low = scalar(), take_high = scalar(), r0 = vector(), r1 = vector(),
-            r2 = vector(), r3 = vector(), special = scalar();
-    fused("f32", below, negated(low), s, scaled);
-    fused("f32", above, negated(high), s, scaled);
-    ins("v_cmp_ge_f32", {take_low, isa::imm(0), below});
-    ins("v_cndmask_b32", {r0, s, low, take_low});
-    ins("v_cmp_lt_f32", {take_high, isa::imm(0), above});
-    ins("v_cndmask_b32", {r1, r0, high, take_high});
-    ins("v_mul_f32", {r2, f(0x1p-16), r1});
-    ins("v_cndmask_b32", {r3, r1, r2, small});
+    const Operand scaled = choose(x, compute("v_mul_f32", f(0x1p32), x), small);
+    ins("v_sqrt_f32", {root, scaled});
+    const Operand low = compute("v_add_nc_u32", isa::imm(-1), root), high = compute("v_add_nc_u32", isa::imm(1), root);
+    ins("v_cmp_ge_f32", {low_fits, isa::imm(0), fused("f32", negated(low), root, scaled)});
+    ins("v_cmp_lt_f32", {high_fits, isa::imm(0), fused("f32", negated(high), root, scaled)});
+    const Operand nearest = choose(choose(root, low, low_fits), high, high_fits);
+    const Operand unscaled = choose(nearest, compute("v_mul_f32", f(0x1p-16), nearest), small);
     ins("v_cmp_class_f32", {special, scaled, isa::imm(zero_or_infinity)});
-    ins("v_cndmask_b32", {result(u), r3, scaled, special});
+    ins("v_cndmask_b32", {result(u), unscaled, scaled, special});
   }
   void square_root_64(U u) {
-    Operand x = to_vgpr(value(u->src(0)), 2), small = scalar(), up = vector(), down = vector(), scaled = vector(2),
-            y = vector(2), special = scalar();
     auto f = [](double v) { return isa::imm(bits_of(constant_float(F64, v))); };
+    const Operand x = to_vgpr(value(u->src(0)), 2), small = scalar(), special = scalar(), up = vector(),
+                  down = vector(), scaled = vector(2), estimate = vector(2), g0 = vector(2), h0 = vector(2),
+                  back = vector(2);
     ins("v_cmp_gt_f64", {small, to_vgpr(f(0x1p-767), 2), x});
     ins("v_cndmask_b32", {up, isa::imm(0), isa::imm(256), small});
     ins("v_ldexp_f64", {scaled, x, up});
-    ins("v_rsq_f64", {y, scaled});
-    auto fma = [&](const Operand& a, const Operand& b, const Operand& c) {
-      Operand r = vector(2);
-      fused("f64", r, a, b, c);
-      return r;
-    };
-    Operand g = vector(2), h = vector(2);
-    ins("v_mul_f64", {g, scaled, y});
-    ins("v_mul_f64", {h, f(0.5), y});
-    Operand r = fma(negated(h), g, f(0.5));
-    g = fma(g, r, g);
-    h = fma(h, r, h);
-    for (int i = 0; i < 2; i++) g = fma(fma(negated(g), g, scaled), h, g);
-    Operand back = vector(2);
+    ins("v_rsq_f64", {estimate, scaled});
+    ins("v_mul_f64", {g0, scaled, estimate});
+    ins("v_mul_f64", {h0, f(0.5), estimate});
+    const Operand r = fused("f64", negated(h0), g0, f(0.5)), h = fused("f64", h0, r, h0);
+    Operand g = fused("f64", g0, r, g0);
+    for (int i = 0; i < 2; i++) g = fused("f64", fused("f64", negated(g), g, scaled), h, g);
     ins("v_cndmask_b32", {down, isa::imm(0), isa::imm(-128), small});
     ins("v_ldexp_f64", {back, g, down});
     ins("v_cmp_class_f64", {special, scaled, isa::imm(zero_or_infinity)});
-    Operand out = result(u);
+    const Operand out = result(u);
     for (int k = 0; k < 2; k++) ins("v_cndmask_b32", {part(out, k), part(back, k), part(scaled, k), special});
   }
   static constexpr i64 zero_or_infinity = 1 << 5 | 1 << 6 | 1 << 9;  // -0, +0, +infinity: of v_cmp_class

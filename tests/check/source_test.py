@@ -51,7 +51,7 @@ class SourceChecks(unittest.TestCase):
         self.assertTrue(self.complaints("include-edges", compiler__utils__a_cc="int a;\n"))
 
     def test_wall_is_enforced(self):
-        at_the_wall = "int a;\n" * 25000
+        at_the_wall = "int a;\n" * 30000
         self.assertFalse(self.complaints("walls", compiler__uop__a_cc=at_the_wall + "// comment\n\n/* more\ncomment */\n"))
         self.assertTrue(self.complaints("walls", compiler__uop__a_cc=at_the_wall, userspace__base__b_h="int b;\n"))
         self.assertTrue(self.complaints("walls", kmod__main_c="int a;\n" * 2501))

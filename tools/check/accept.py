@@ -178,6 +178,14 @@ TEST_ROWS = [
     ("files", "mutated and truncated safetensors files give errors", "tensor", "Safetensors.*"),
     ("idx", "mutated and truncated IDX files give errors", "train", "Idx.*"),
     ("kernels", "a training step is at most 100 kernels", "schedule", "Convnet.*"),
+    ("rdna", "every RDNA3 row agrees with the golden bytes and text of llvm-mc and llvm-objdump", "isa", "Rdna*"),
+    ("clang", "clang's kernels for gfx1100 give the host's results and the checker is silent", "emu", "Clang.*"),
+    ("waits", "our waits, hazards and pairs in clang's kernels: the host's results, the checker silent", "emu", "Wait.*:Pair.*"),
+    ("model", "the chip model refuses what the chip would; the driver boots, copies, recovers", "amd", "*"),
+    ("gpu-ops", "every op case agrees on the model of a Radeon with all its checks on", "ops", "*.Gfx1100/*"),
+    ("gpu-fuzz", "random graphs agree there", "ops", "Fuzz.*Gfx1100"),
+    ("gpu-train", "20 training steps there lose what the CPU's lose, to 1e-3", "e2e", "TrainOnModel*"),
+    ("gpu-tools", "reg, ring, vm, wave and top see a chip, a process and a file", "tools", "*"),
 ]
 for row in TEST_ROWS:
     promise(*row[:2])(lambda row=row: tests_pass(*row[2:]))
@@ -219,6 +227,21 @@ def step_time():
     _, end = train("--steps", "20", "--save", "")
     ms = end["seconds"] * 1e3 / 20
     return f"{ms:.0f} ms a step, first one included; {end['kernels']} kernels", ms <= 2815 / 5 and end["kernels"] <= 100
+
+
+@promise("gpu", "the network of `make run` learns to 90 % on the model of a Radeon within 10 minutes")
+def model_accuracy():
+    _, end = train("--steps", "60", "--batch", "64", "--save", "", DEV="MODEL+AMD::gfx1100", MODEL_STRICT="0", MODEL_CHECK="0")
+    return f"{100 * end['accuracy']:.1f} % in {end['seconds']:.0f} s", end["accuracy"] >= 0.9 and end["seconds"] <= 600
+
+
+@promise("faults", "1,000 faults on the way: every step completes or is tried again, within 15 minutes")
+def model_faults():
+    start = time.monotonic()
+    steps, _ = train("--steps", "60", "--batch", "4", "--channels", "2", "--faults", "1000", "--save", "", DEV="MODEL+AMD::gfx1100",
+                     MODEL_STRICT="0", MODEL_CHECK="0")
+    seconds = time.monotonic() - start
+    return f"{len(steps)} steps in {seconds:.0f} s", len(steps) == 60 and seconds <= 900
 
 
 @promise("same-bits", "two runs with the same seed and thread count give the same bits")

@@ -128,7 +128,7 @@ $B/bench_%: $B/tests/bench/%.o $B/libingot.a
 # ---- installing --------------------------------------------------------------------------------------------------------
 # Headers keep their names from the tree: <ingot/tensor.h> includes "compiler/tensor/tensor.h", found under include/ingot.
 HEADERS := $(wildcard $(addsuffix /*.h,userspace/base userspace/device compiler/uop compiler/isa compiler/text compiler/schedule \
-             compiler/codegen compiler/runtime compiler/tensor)) \
+             compiler/codegen compiler/runtime compiler/tensor)) userspace/hw/bus.h \
            $(wildcard userspace/base/*.def compiler/uop/*.def compiler/tensor/*.def compiler/codegen/*.def compiler/runtime/*.def)
 TREE     = $(DESTDIR)$(PREFIX)
 

@@ -221,8 +221,8 @@ std::string malformed(Op op, DType dtype, std::span<const U> src, std::span<cons
       return src.size() == 3 && src[2]->dtype != dtype ? str("of ", dtype, " plus ", src[2]->dtype) : takes(0);
     }
     case Op::EXTRACT:
+      if (!x || src.size() > 2 || (y && y->dtype.scalar != Scalar::IDX)) return "takes a vector and perhaps an idx";
       if (x->dtype.element() != dtype.element()) return str("of ", x->dtype, " cannot be ", dtype);
-      if (src.size() > 1 && src[1]->op != Op::RANGE) return "takes a vector and perhaps a loop variable";
       return arg.size() != 1                                       ? takes(1)
              : arg[0] < 0 || arg[0] + dtype.lanes > x->dtype.lanes ? str("lane ", arg[0], " of ", x->dtype)
                                                                    : "";

@@ -362,7 +362,7 @@ class Selector {
   }
   void node(U u) {
     if (u->op == Op::AFTER) {
-      if (memory_is_local(u)) synchronise(), filled_at_ = loop_labels_.size();
+      if (memory_is_local(u)) unsynchronised_ = true, filled_at_ = loop_labels_.size();
       return;
     }
     if (u->op == Op::REDUCE && u->arg(1) >= 0) return define(u, *accumulators_.find(u));
@@ -375,10 +375,6 @@ class Selector {
   static bool memory_is_local(U u) {
     while (u->op == Op::AFTER) u = u->src(0);
     return u->op == Op::LOCAL;
-  }
-  void synchronise() {
-    const isa::Inst* last = code_.lines.back().inst.row;
-    if (!last || isa::name_of(*last) != "s_barrier") ins("s_barrier", {}, CodeLine::FENCE);
   }
 
   // ---- memory ------------------------------------------------------------------------------------------------------
@@ -470,13 +466,16 @@ class Selector {
       data = to_vgpr(value(v), each);
     }
     const Address a = address(index);
-    auto write = [&] { access("store_", chunk ? str("b", data.bits) : suffix(t, false), data, index, a); };
+    auto write = [&] {
+      access("store_", chunk || t.lanes > 1 ? str("b", data.bits) : suffix(t, false), data, index, a);
+    };
     index->nsrc > 2 ? where_lanes(index->src(2), write) : write();
   }
   void access(std::string_view what, std::string_view type, const Operand& data, U index, const Address& a) {
     const bool local = memory_is_local(index->src(0)), reads = what == "load_";
     const CodeLine::Kind kind = index->nsrc > 2 || !reads ? CodeLine::FENCE : CodeLine::INST;
     const std::string name = str(local ? "ds_" : "global_", what, type);
+    if (local && reads && std::exchange(unsynchronised_, false)) ins("s_barrier", {}, CodeLine::FENCE);
     const Operand first = reads ? data : a.offset, second = reads ? a.offset : data;
     if (local)
       ins(name, {first, second, isa::imm(a.displacement)}, kind);
@@ -523,7 +522,7 @@ class Selector {
       if (line.kind != Line::NODE || (line.u->op != Op::LOAD && line.u->op != Op::STORE)) continue;
       U u = line.u, index = u->src(0);
       const bool store = u->op == Op::STORE, scalar = !store && in_scalar_unit(u);
-      if (index->dtype.bits() < 32 || index->dtype.is_bool()) continue;
+      if (index->dtype.bits() < 32 || index->dtype.is_bool() || index->dtype.lanes > 1) continue;
       U m = memory(u);
       if (!store && m->op == Op::PARAM && std::ranges::find(stored, m) != stored.end()) continue;
       groups[{bodies.back(), store, scalar, index->dtype.scalar, index->src(0),
@@ -1038,8 +1037,13 @@ class Selector {
                    displacement(x->src(0)) == displacement(first->src(0)) + k * bits / 8;
     }
     U index = first->src(0);
-    neighbours =
-        neighbours && (index->src(1)->is_const() || zero_bits(index->src(1)) >= 4) && displacement(index) % 16 == 0;
+    const U base = index->src(0);
+    const i64 aligned = memory_is_local(base) ? 16 : 4;
+    auto fits = [&](U offset) {
+      return offset->is_const() || (i64(1) << std::min(zero_bits(offset), 8)) % aligned == 0;
+    };
+    neighbours = neighbours && fits(index->src(1)) && displacement(index) % aligned == 0 &&
+                 (base->op != Op::INDEX || zero_bits(base->src(1)) >= 2);
     Operand r = result(u);
     if (neighbours) {
       Address a = address(index);
@@ -1136,7 +1140,7 @@ class Selector {
   void end(U range) {
     Operand counter = *registers_.find(range);
     if (filled_at_ && filled_at_ == loop_labels_.size())
-      synchronise(), filled_at_ = 0;  // nobody fills LDS again before all have read it
+      ins("s_barrier", {}, CodeLine::FENCE), filled_at_ = 0;  // nobody fills LDS again before all have read it
     ins("s_add_i32", {counter, counter, isa::imm(1)});
     ins("s_cmp_lt_i32", {counter, isa::imm(range->src(0)->arg(0))});
     CodeLine& jump = ins("s_cbranch_scc1", {isa::imm(0)}, CodeLine::JUMP);
@@ -1156,7 +1160,8 @@ class Selector {
   std::vector<Chunk> chunks_;
   std::vector<int> loop_labels_;
   U current_ = nullptr;
-  size_t filled_at_ = 0;  // loops around what fills LDS
+  size_t filled_at_ = 0;         // loops around what fills LDS
+  bool unsynchronised_ = false;  // LDS was filled, and other waves need not have done so yet
   i64 next_leaf_ = i64(1) << 32;
   int next_label_ = 0, prologue_ = 0;
 };

@@ -813,7 +813,8 @@ class Planner {
     std::ranges::stable_sort(order, std::greater<>{}, step);
     i64 elements = 1;
     for (U r : order) elements *= parts_.find(r)->inside_bound;
-    i64 each = 4;
+    const int bits = s.load->dtype.bits();
+    i64 each = bits < 32 && order.back() == s.layout.back() ? 128 / bits : 4;
     while (each > 1 && (step(order.back()) != 1 || parts_.find(order.back())->inside_bound % each ||
                         elements % (plan_.items * each)))
       each /= 2;
@@ -833,6 +834,16 @@ class Planner {
       at = simplify(at / n);
     }
     return position;
+  }
+
+  // Narrow elements whose neighbours in memory are neighbours in the panel move 16 bytes at a time; 1: they do not.
+  static int wide_copy(const Staging& s, const std::vector<U>& loops) {
+    const U last = loops.back();
+    const i64 n = bound(last);
+    return s.load->dtype.bits() < 32 && last->range_kind() == RangeKind::UNROLL && n * s.load->dtype.bits() == 128 &&
+                   s.load->src(0)->nsrc == 2
+               ? int(n)
+               : 1;
   }
 
   // The LOAD from a panel, after the STORE that fills it.
@@ -859,6 +870,7 @@ class Planner {
       from = from * p.inside_bound + inside;
       elements *= p.inside_bound;
     }
+    const int wide = loops.empty() ? 1 : wide_copy(s, loops);
     U memory = make(Op::LOCAL, s.load->dtype, {}, std::array{next_local_++, elements, i64(s.depth)});
     std::vector<U> src{s.load->src(0)->src(0), s.load->src(0)->src(1)};
     if (condition) src.push_back(condition);
@@ -867,7 +879,21 @@ class Planner {
     for (auto& r : plan_.reduce_order)
       if (!at.contains(r)) at[r] = parts_.find(r)->clamped;
     U load = substitute(make(Op::LOAD, s.load->dtype, {make(Op::INDEX, s.load->dtype, src)}), at);
-    src = {make(Op::INDEX, s.load->dtype, {memory, to}), load};
+    const DType t = s.load->dtype.with_lanes(wide);
+    if (wide > 1) {  // neighbours travel together
+      std::vector<U> each;
+      for (i64 k = 0; k < wide; k++) {
+        UMap<U> place;
+        place[loops.back()] = index_constant(k);
+        each.push_back(simplify(substitute(load, place)));
+      }
+      load = make(Op::VECTORIZE, t, each);
+      UMap<U> first;
+      first[loops.back()] = index_constant(0);
+      to = simplify(substitute(to, first));
+      loops.pop_back();
+    }
+    src = {make(Op::INDEX, t, {memory, to}), load};
     src.insert(src.end(), loops.begin(), loops.end());
     U filled = make(Op::AFTER, memory->dtype, {memory, make(Op::STORE, VOID, src)});
     U index = make(Op::INDEX, s.load->dtype, {filled, from});

@@ -92,9 +92,8 @@ class Job {  // Busy, in a process of its own
         DebugSocket socket(*busy.device->inspect(), "test");
         busy.launch(*busy.loop, 3);
         for (int i = 0; i < 100; i++) busy.advance();
-        ssize_t sent = ::write(ready[1], "x", 1);
-        for (; sent == 1; ::usleep(2000)) busy.advance();
-        ::_exit(0);
+        if (::write(ready[1], "x", 1) != 1) ::_exit(1);
+        for (;; ::usleep(2000)) busy.advance();
       } catch (const std::exception& e) {
         fprintf(stderr, "the job: %s\n", e.what());
         ::_exit(1);

@@ -246,7 +246,11 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
 }
 
 std::string annotate(const Program& p) {
-  std::string out = str("; ", p.name, "  ", p.isa, " ", p.arch, "  ", p.code.size(), " bytes\n; ", p.moves, "\n");
+  std::string out = str("; ", p.name, "  ", p.isa, " ", p.arch, "  ", p.code.size(), " bytes");
+  if (p.vectors)
+    out += str(", ", p.extent, " groups of ", p.threads, ", ", p.vectors, " VGPRs, ", p.scalars, " SGPRs, ",
+               p.local_bytes, " bytes of LDS, ", p.frame_bytes, " of scratch");
+  out += str("\n; ", p.moves, "\n");
   const isa::Isa* isa = isa::find_isa(p.isa);
   check(isa, "no ISA ", p.isa);
   return out + isa::disassemble(*isa, std::span(p.code).first(size_t(p.code_bytes)), true);

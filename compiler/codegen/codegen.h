@@ -190,7 +190,9 @@ struct CodeLine {
   enum Kind : u8 { INST, MOVE, LABEL, JUMP, LOOP, END, FENCE } kind = INST;
   isa::Instruction inst;
   int label = -1;
-  U u = nullptr;  // what it computes, for annotations
+  u8 space = 0;         // accesses of one space, up to 3, keep their order unless both load; 0: order does not matter
+  bool stores = false;  // to that space
+  U u = nullptr;        // what it computes, for annotations
 };
 struct VirtualRegister {
   isa::RegClass cls = isa::RegClass::NONE;

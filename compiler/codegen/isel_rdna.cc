@@ -473,14 +473,14 @@ class Selector {
   }
   void access(std::string_view what, std::string_view type, const Operand& data, U index, const Address& a) {
     const bool local = memory_is_local(index->src(0)), reads = what == "load_";
-    const CodeLine::Kind kind = index->nsrc > 2 || !reads ? CodeLine::FENCE : CodeLine::INST;
+    const CodeLine::Kind kind = index->nsrc > 2 ? CodeLine::FENCE : CodeLine::INST;
     const std::string name = str(local ? "ds_" : "global_", what, type);
     if (local && reads && std::exchange(unsynchronised_, false)) ins("s_barrier", {}, CodeLine::FENCE);
     const Operand first = reads ? data : a.offset, second = reads ? a.offset : data;
-    if (local)
-      ins(name, {first, second, isa::imm(a.displacement)}, kind);
-    else
-      ins(name, {first, second, a.base, isa::imm(a.displacement)}, kind);
+    CodeLine& line = local ? ins(name, {first, second, isa::imm(a.displacement)}, kind)
+                           : ins(name, {first, second, a.base, isa::imm(a.displacement)}, kind);
+    line.space = local ? 1 : std::ranges::find(stored_, memory(index)) == stored_.end() ? 0 : 2;
+    line.stores = !reads;
   }
 
   // Accesses of one loop body to neighbouring elements become one instruction, of up to 4 dwords in the vector unit and
@@ -513,9 +513,8 @@ class Selector {
     std::map<Key, std::vector<U>> groups;
     std::vector<int> bodies{0};
     int next = 0;
-    std::vector<U> stored;
     for (const Line& line : linear_.lines)
-      if (line.kind == Line::NODE && line.u->op == Op::STORE) stored.push_back(memory(line.u));
+      if (line.kind == Line::NODE && line.u->op == Op::STORE) stored_.push_back(memory(line.u->src(0)));
     for (const Line& line : linear_.lines) {
       if (line.kind == Line::LOOP) bodies.push_back(++next);
       if (line.kind == Line::END) bodies.pop_back();
@@ -523,8 +522,8 @@ class Selector {
       U u = line.u, index = u->src(0);
       const bool store = u->op == Op::STORE, scalar = !store && in_scalar_unit(u);
       if (index->dtype.bits() < 32 || index->dtype.is_bool() || index->dtype.lanes > 1) continue;
-      U m = memory(u);
-      if (!store && m->op == Op::PARAM && std::ranges::find(stored, m) != stored.end()) continue;
+      U m = memory(index);
+      if (!store && m->op == Op::PARAM && std::ranges::find(stored_, m) != stored_.end()) continue;
       groups[{bodies.back(), store, scalar, index->dtype.scalar, index->src(0),
               index->src(1)->is_const() ? nullptr : index->src(1), index->nsrc > 2 ? index->src(2) : nullptr}]
           .push_back(u);
@@ -532,7 +531,7 @@ class Selector {
     for (auto& [key, list] : groups) {
       std::ranges::stable_sort(list, {}, [&](U u) { return displacement(u->src(0)); });
       const i64 size = list[0]->src(0)->dtype.bytes();
-      const bool local = memory(list[0])->op == Op::LOCAL;
+      const bool local = memory(list[0]->src(0))->op == Op::LOCAL;
       for (size_t i = 0, n; i < list.size(); i += n) {
         auto at = [&](size_t k) { return displacement(list[k]->src(0)); };
         for (n = 1; i + n < list.size() && at(i + n) == at(i) + i64(n) * size;) n++;
@@ -557,8 +556,8 @@ class Selector {
       }
     }
   }
-  static U memory(U access) {
-    U m = access->src(0);
+  static U memory(U index) {
+    U m = index->src(0);
     while (m->op == Op::AFTER || m->op == Op::INDEX) m = m->src(0);
     return m;
   }
@@ -1156,6 +1155,7 @@ class Selector {
   UMap<Operand> registers_, accumulators_, accumulator_of_;
   UMap<int> uses_, deferred_;  // deferred: how many nodes deep
   UMap<U> user_;
+  std::vector<U> stored_;  // memory that the kernel writes
   UMap<int> chunk_of_;
   std::vector<Chunk> chunks_;
   std::vector<int> loop_labels_;

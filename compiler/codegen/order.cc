@@ -138,6 +138,10 @@ class Orderer {
     int flags = -1;
     std::vector<int> flag_readers, dead;
     std::vector<Access> accesses;
+    struct Space {
+      int store = -1;
+      std::vector<int> loads;
+    } spaces[4];
     std::vector<u32> touched;
     for (int i = 0; i < int(nodes.size()); i++) {
       CodeLine& line = code_.lines[begin + size_t(i)];
@@ -160,6 +164,12 @@ class Orderer {
         edge(v.writer, i);
         for (int reader : v.readers) edge(reader, i);
         v.writer = i, v.readers.clear();
+      }
+      if (Space& space = spaces[line.space]; line.space) {
+        edge(space.store, i);
+        if (line.stores)
+          for (int load : std::exchange(space.loads, {})) edge(load, i);
+        line.stores ? void(space.store = i) : space.loads.push_back(i);
       }
       bool reads = false;
       size_t k = 0;

@@ -155,9 +155,9 @@ class Builder {
   }
   static U narrow(U word, bool high) { return cast(high ? make_alu(Op::SHR, word, constant(U32, 16)) : word, U16); }
   static U signs(U v, bool negate, bool absolute) {
-    const i64 sign = i64(1) << (v->dtype.bits() - 1);
-    if (absolute) v = make_alu(Op::AND, v, constant(v->dtype, sign - 1));
-    return negate ? make_alu(Op::XOR, v, constant(v->dtype, sign)) : v;
+    const u64 sign = u64(1) << (v->dtype.bits() - 1);
+    if (absolute) v = make_alu(Op::AND, v, constant(v->dtype, i64(sign - 1)));
+    return negate ? make_alu(Op::XOR, v, constant(v->dtype, i64(sign))) : v;
   }
 
   void set(u32 k, U bits, U number = nullptr) { vector_[k] = {bits, number, nullptr, true}; }

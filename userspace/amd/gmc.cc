@@ -290,6 +290,7 @@ Gmc::~Gmc() {  // the chip is stopped, or gone
 
 void Gmc::write(const Memory& to, i64 offset, const void* from, i64 bytes) {
   check(offset >= 0 && bytes >= 0 && offset + bytes <= to.bytes, offset, " + ", bytes, " of ", to.bytes);
+  if (!bytes) return;  // and perhaps no `from`
   if (to.system)
     std::memcpy(to.dma.host + offset, from, size_t(bytes));
   else

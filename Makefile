@@ -70,9 +70,9 @@ TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread) $(CURS
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-DEVICE_MODEL := userspace/model/%
-owned-DEVICE_AMD := userspace/amd/% tools/inspect/%
+owned-DEVICE_AMD := userspace/amd/% tools/inspect/% tests/bench/rdna%
 owned-ISA_X86 := compiler/isa/x86% compiler/codegen/%_x86.cc
-owned-ISA_RDNA := compiler/isa/rdna% compiler/isa/emu% tests/isa/rdna%
+owned-ISA_RDNA := compiler/isa/rdna% compiler/isa/emu% tests/isa/rdna% tests/bench/rdna% tests/bench/emu%
 TOOLS := $(shell sed -n 's/^TOOL.\([a-z_]*\),.*/\1/p' tools/tools.def)
 upper  = $(shell echo $1 | tr a-z A-Z)
 $(foreach t,$(filter-out help version,$(TOOLS)),$(eval owned-TOOL_$(call upper,$t) := tools/$t.cc tools/$t/%))
@@ -190,7 +190,7 @@ ulp: $B/ingot   ## error of the math functions over all float32 inputs
 	$B/ingot ulp --all --resume $B/ulp.state
 fuzz: $B/test_ops  ## N random graphs (default 2000) from SEED
 	$B/test_ops --gtest_filter='Fuzz.*' --graphs=$(or $N,2000) --seed=$(or $(SEED),1)
-bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(wildcard tests/bench/*.cc))  ## measure kernels and replay
+bench: $B/ingot $(patsubst tests/bench/%.cc,$B/bench_%,$(filter-out $(OFF),$(wildcard tests/bench/*.cc)))  ## measure kernels and replay
 	@for b in $(filter $B/bench_%,$^); do echo $$b; $$b || exit 1; done
 
 .PHONY: help

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Nanoseconds per wave instruction of the RDNA emulator in its three modes, on one thread: an inner loop of fused
 // multiply-adds, a naive matrix product and an elementwise kernel as clang-19 -O3 compiles them.
-#include <elf.h>
-#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 #include <cstdio>
 
 #include "compiler/isa/emu.h"
 #include "compiler/runtime/runtime.h"
+#include "tests/bench/clang.h"
 
 namespace ingot::isa {
 namespace {
@@ -77,34 +75,6 @@ void measure(const char* name, std::span<const u8> code, u32 groups, u32 rsrc1, 
   std::printf("\n");
 }
 
-// A kernel of clang's: its code, and the registers that it wants.
-void measure_clang(const std::string& file, const char* name, u32 groups) {
-  auto* e = reinterpret_cast<const Elf64_Ehdr*>(file.data());
-  auto* sections = reinterpret_cast<const Elf64_Shdr*>(file.data() + e->e_shoff);
-  auto* segments = reinterpret_cast<const Elf64_Phdr*>(file.data() + e->e_phoff);
-  auto at = [&](u64 address) -> u64 {
-    for (int i = 0; i < e->e_phnum; i++)
-      if (segments[i].p_type == PT_LOAD && address - segments[i].p_vaddr < segments[i].p_filesz)
-        return segments[i].p_offset + address - segments[i].p_vaddr;
-    return 0;
-  };
-  for (int i = 0; i < e->e_shnum; i++) {
-    if (sections[i].sh_type != SHT_SYMTAB) continue;
-    const char* names = file.data() + sections[sections[i].sh_link].sh_offset;
-    auto* s = reinterpret_cast<const Elf64_Sym*>(file.data() + sections[i].sh_offset);
-    const Elf64_Sym *code = nullptr, *descriptor = nullptr;
-    for (size_t k = 0; k < sections[i].sh_size / sizeof *s; k++) {
-      if (names + s[k].st_name == std::string(name)) code = &s[k];
-      if (names + s[k].st_name == std::string(name) + ".kd") descriptor = &s[k];
-    }
-    if (!code || !descriptor) continue;
-    u32 rsrc[3];  // https://llvm.org/docs/AMDGPUUsage.html#kernel-descriptor
-    memcpy(rsrc, file.data() + at(descriptor->st_value) + 44, 12);
-    measure(name, {reinterpret_cast<const u8*>(file.data()) + at(code->st_value), code->st_size}, groups, rsrc[1],
-            rsrc[2]);
-  }
-}
-
 const char* source = R"(
 #define KERNEL __attribute__((amdgpu_kernel)) void
 typedef __attribute__((address_space(1))) float F;
@@ -129,19 +99,17 @@ void run() {
   std::string start;
   for (int i = 1; i < 72; i++) start += str("v_cvt_f32_u32 v", i, ", v0\n");
   measure("multiply-add loop", assemble(*find_isa("rdna", "gfx1100"), start + loop), 4, 9 | 240 << 12, 16 << 1);
-  char folder[] = "/tmp/ingot_emu_XXXXXX";
-  std::string at = mkdtemp(folder);
-  write_file(at + "/k.c", source);
-  if (!system(str("clang-19 --target=amdgcn-amd-amdhsa -mcpu=gfx1100 -nogpulib -ffreestanding -O3 -o ", at, "/k.elf ",
-                  at, "/k.c")
-                  .c_str())) {
-    std::string file = read_file(at + "/k.elf");
-    measure_clang(file, "product", side);
-    measure_clang(file, "elementwise", side);
+  const std::string at = str("/tmp/ingot_bench_", getpid(), ".c");
+  write_file(at, source);
+  if (std::optional<std::string> file = clang_object(at, "-ffreestanding")) {
+    for (const char* name : {"product", "elementwise"}) {
+      const ClangKernel k = clang_kernel(*file, name);
+      measure(name, k.code, side, k.rsrc[1], k.rsrc[2]);
+    }
   } else {
     std::printf("clang-19 is not installed: no other kernels\n");
   }
-  (void)!system(("rm -r " + at).c_str());
+  unlink(at.c_str());
 }
 
 }  // namespace

@@ -246,6 +246,16 @@ def model_faults():
             done == 60 and tally["faults"] == tally["completed"] + tally["failed"] == 1000 and seconds <= 900)
 
 
+@promise("static", "RDNA3 code against clang-19 -O3: geometric mean at most 1.0, worst 1.3")
+def static_quality():
+    lines = [json.loads(line) for line in run(bench("rdna"), "--json").splitlines()]
+    if "missing" in lines[0]:
+        return "clang-19 is not installed", None
+    end = lines[-1]
+    return (f"{end['kernels']} kernels: {end['geomean']:.2f}, worst {end['worst']:.2f}; {end['unlike']} that cannot be compared",
+            end["kernels"] >= 20 and end["geomean"] <= 1 and end["worst"] <= 1.3 and not end["unlike"])
+
+
 @promise("same-bits", "two runs with the same seed and thread count give the same bits")
 def same_bits():
     first, second = (train("--steps", "10", "--save", "")[0] for _ in range(2))

@@ -91,7 +91,7 @@ int ring_main(Arguments args) {
     if (va % 4) throw UsageError("--ib ", buffer, " is not a multiple of 4");
     std::vector<u8> bytes = view.memory(va, dwords * 4, problem);
     std::vector<u32> words(bytes.size() / 4);
-    std::memcpy(words.data(), bytes.data(), words.size() * 4);
+    if (!words.empty()) std::memcpy(words.data(), bytes.data(), words.size() * 4);
     if (!problem.empty() && words.empty()) throw Error(problem);
     Decoder decoder(view);
     std::vector<PacketAt> packets = sdma ? decoder.sdma(words, va) : decoder.pm4(words, va);

@@ -38,7 +38,11 @@ struct Arithmetic<T> {
 // The same loop for whatever processor this is built for, and for one with what WIDE names.
 #if defined(__x86_64__)
 #define WIDE __attribute__((target("avx2,fma")))
+#ifdef __SANITIZE_THREAD__
+#define CLONED  // its resolver would run before the sanitizer does
+#else
 #define CLONED __attribute__((target_clones("avx2", "default")))
+#endif
 bool wide() {
   static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   return has;

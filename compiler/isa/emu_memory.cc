@@ -152,8 +152,9 @@ bool Unit::reachable(const Part& p, int which, i64 bytes, Access kind) {
   }
   Extent e = offsets_of(offset_, low, 0, exec_);
   u8* host = window(kind, base + e.first, base + e.last + u64(bytes) - 1);
+  if (!host) return false;
   host_ = host - e.first;
-  return host;
+  return true;
 }
 void Unit::one_by_one(const Part& p, int which) {
   host_ = mem_[0];

@@ -28,7 +28,8 @@ model::Chip& make_model(const DeviceName& name) {
   e.arch = o.target, e.checker = ctx.MODEL_CHECK, e.source = kernel_at, e.blocks = host_blocks();
   if (e.arch == "gfx1100") o.shader = isa::emu::make_emulator(e).release();
 #endif
-  model::Chip* chip = model::make_amd(o).release();
+  static std::vector<model::Chip*>& made = *new std::vector<model::Chip*>;  // never freed, and never out of reach
+  model::Chip* chip = made.emplace_back(model::make_amd(o).release());
   chip->on_objection = [](const std::string& what) { std::fprintf(stderr, "model: %s\n", what.c_str()); };
   return *chip;
 }

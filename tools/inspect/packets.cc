@@ -145,7 +145,7 @@ std::vector<PacketAt> Decoder::pm4(std::span<const u32> words, u64 va, int depth
       } else {
         std::vector<u8> bytes = view_.memory(ib.address & ~u64(3), i64(n_dwords) * 4, problem, int(ib.ib_vmid));
         std::vector<u32> inside(bytes.size() / 4);
-        std::memcpy(inside.data(), bytes.data(), inside.size() * 4);
+        if (!inside.empty()) std::memcpy(inside.data(), bytes.data(), inside.size() * 4);
         p.inside = pm4(inside, ib.address & ~u64(3), depth + 1);
         if (n_dwords < ib.ib_size) p.notes.push_back(str("the first ", n_dwords, " dwords of it"));
         if (!problem.empty()) p.notes.push_back(problem);

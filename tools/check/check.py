@@ -32,7 +32,7 @@ BUILDS = {
     "asan": {"SANITIZE": "address,undefined", "OPTIMIZE": "1"},
     "tsan": {"SANITIZE": "thread", "OPTIMIZE": "1"},
 }
-THREADED_TESTS = ("base", "runtime")
+THREADED_TESTS = ("base", "runtime", "tools")
 
 
 def run(command, timeout=None, **environment):

@@ -106,6 +106,7 @@ class Selector {
     count_uses();
     take_arguments();
     for (const Line& line : linear_.lines) {
+      at_ = &line;
       current_ = line.u;
       switch (line.kind) {
         case Line::INIT: init(line.u); break;
@@ -366,6 +367,7 @@ class Selector {
       return;
     }
     if (u->op == Op::REDUCE && u->arg(1) >= 0) return define(u, *accumulators_.find(u));
+    if (absorbed_.contains(u)) return;
     if (may_wait(u)) {
       if (!deferred_.contains(u)) deferred_[u] = 1;
       return;
@@ -708,9 +710,12 @@ class Selector {
       ins("s_addc_u32", {part(r, 1), part(a, 1), part(b, 1)});
       return;
     }
+    sum_of_base(r, a, b, u->src(1)->min < 0);
+  }
+  void sum_of_base(const Operand& r, const Operand& a, Operand b, bool may_be_negative) {
     if (b.kind != Operand::IMM) b = to_sgpr(b, 1);
     Operand high = isa::imm(b.kind == Operand::IMM && b.imm < 0 ? -1 : 0);
-    if (b.kind == Operand::REG && u->src(1)->min < 0) ins("s_ashr_i32", {high = scalar(), b, isa::imm(31)});
+    if (b.kind == Operand::REG && may_be_negative) ins("s_ashr_i32", {high = scalar(), b, isa::imm(31)});
     ins("s_add_u32", {part(r, 0), part(a, 0), b});
     ins("s_addc_u32", {part(r, 1), part(a, 1), high});
   }
@@ -1128,21 +1133,121 @@ class Selector {
     registers_[make(Op::ACC, reduce->dtype, {}, {reduce->arg(1)})] = acc;
     move(acc, value(identity_of(Op(reduce->arg(0)), reduce->dtype)));
   }
+  // Work-items that filled LDS meet before a loop that reads it, not in each of its turns.
+  bool loop_reads_local() const {
+    int depth = 0;
+    for (const Line* l = at_; l->kind != Line::END || --depth; l++) {
+      depth += l->kind == Line::LOOP;
+      for (U s : l->u->src())
+        if (l->kind == Line::NODE && s->op == Op::INDEX && l->u->op != Op::STORE && memory_is_local(s->src(0)))
+          return true;
+    }
+    return false;
+  }
+  // What grows by the same in every turn is kept in a register and added to at the end of the loop, not computed from
+  // the number of the turn. When nobody else asks for that number, it counts up to 0 and its carry ends the loop.
+  struct Turns {
+    bool counted = false;  // from 0 up to the bound
+    Operand counter;
+    std::vector<std::pair<Operand, i64>> growing;  // and by how much
+  };
+  struct Growth {
+    i64 step = 0;
+    U start = nullptr;  // what it is in the first turn, from outside of the loop; nullptr: 0
+  };
+  std::optional<Growth> growth(U u, U range, const UMap<Growth>& known) const {
+    auto of = [&](U s) { return known.find(s); };
+    auto from_outside = [&](U s) {
+      const int* depth = linear_.depth.find(s);
+      return s->is_const() || (depth && *depth <= int(loop_labels_.size()));
+    };
+    if (u->op == Op::INDEX && u->dtype == VOID) {  // the base of addresses
+      const Growth* g = of(u->src(1));
+      const bool exact = u->src(1)->dtype.bits() == 32 && u->src(1)->min >= 0;
+      return g && g->step > 0 && exact ? std::optional(*g) : std::nullopt;
+    }
+    if (u->dtype != I32) return {};
+    if (u->op == Op::CAST && u->src(0) == range) return Growth{1, nullptr};
+    for (int i = 0; i < 2 && u->op == Op::ADD; i++)
+      if (const Growth* g = of(u->src(i)); g && !g->start && from_outside(u->src(1 - i)))
+        return Growth{g->step, u->src(1 - i)};
+    const Growth* g = u->op == Op::SHL || u->op == Op::MUL ? of(u->src(0)) : nullptr;
+    if (!g || g->start || !u->src(1)->is_const()) return {};
+    return Growth{u->op == Op::SHL ? g->step << u->src(1)->arg(0) : g->step * u->src(1)->arg(0), nullptr};
+  }
+  Turns keep_growing(U range) {
+    UMap<Growth> known;
+    UMap<bool> asked;  // by what does not itself grow
+    std::vector<U> order;
+    Turns turns;
+    int depth = 0;
+    for (const Line* l = at_; l == at_ || depth; l++) {
+      if (l->kind == Line::NODE && depth == 1)
+        if (std::optional<Growth> g = growth(l->u, range, known)) known[l->u] = *g, order.push_back(l->u);
+      depth += l->kind == Line::LOOP ? 1 : l->kind == Line::END ? -1 : 0;
+    }
+    depth = 0;
+    for (const Line* l = at_; l == at_ || depth; l++) {
+      depth += l->kind == Line::LOOP ? 1 : l->kind == Line::END ? -1 : 0;
+      const bool node = l->kind == Line::NODE && !(l->u->op == Op::REDUCE && l->u->arg(1) >= 0);
+      if (!node && l->kind != Line::UPDATE) continue;
+      for (U s : node ? l->u->src() : l->u->src().first(1)) {
+        if (!known.contains(l->u)) asked[s] = true, turns.counted |= s == range && l->u->op != Op::STORE;
+        if (s->op == Op::INDEX && s->dtype != VOID)
+          for (U x : s->src()) asked[x] = true;
+      }
+    }
+    for (U u : order) {
+      const Growth& g = *known.find(u);
+      const bool number = u->op == Op::CAST;
+      turns.counted |= number && asked.contains(u);
+      if (!number) absorbed_[u] = true;
+      if (number || !asked.contains(u)) continue;
+      Operand r;
+      if (u->op == Op::INDEX) {
+        r = scalar(2);
+        g.start ? sum_of_base(r, value(u->src(0)), value(g.start), false) : move(r, value(u->src(0)));
+      } else {
+        r = register_for(u);
+        move(r, g.start ? value(g.start) : isa::imm(0));
+      }
+      define(u, r);
+      turns.growing.push_back({r, i64(i32(u32(g.step)))});
+    }
+    for (U u : order)
+      if (u->op == Op::CAST && !turns.counted) absorbed_[u] = true;
+    return turns;
+  }
   void loop(U range) {
+    if (unsynchronised_ && loop_reads_local()) unsynchronised_ = false, ins("s_barrier", {}, CodeLine::FENCE);
+    Turns turns = keep_growing(range);
     Operand counter = scalar();
-    define(range, counter);
-    ins("s_mov_b32", {counter, isa::imm(0)});
+    if (turns.counted) define(range, counter);
+    ins("s_mov_b32", {counter, isa::imm(turns.counted ? 0 : -range->src(0)->arg(0))});
+    turns.counter = counter;
+    turns_.push_back(std::move(turns));
     mark(CodeLine::LOOP, -1, range);
     loop_labels_.push_back(next_label_);
     mark(CodeLine::LABEL, next_label_++, nullptr);
   }
   void end(U range) {
-    Operand counter = *registers_.find(range);
+    const Turns turns = std::move(turns_.back());
+    turns_.pop_back();
     if (filled_at_ && filled_at_ == loop_labels_.size())
       ins("s_barrier", {}, CodeLine::FENCE), filled_at_ = 0;  // nobody fills LDS again before all have read it
-    ins("s_add_i32", {counter, counter, isa::imm(1)});
-    ins("s_cmp_lt_i32", {counter, isa::imm(range->src(0)->arg(0))});
-    CodeLine& jump = ins("s_cbranch_scc1", {isa::imm(0)}, CodeLine::JUMP);
+    for (auto& [r, step] : turns.growing) {
+      if (r.bits == 64) {
+        ins("s_add_u32", {part(r, 0), part(r, 0), isa::imm(step)});
+        ins("s_addc_u32", {part(r, 1), part(r, 1), isa::imm(0)});
+      } else if (is_vector(r)) {
+        ins("v_add_nc_u32", {r, isa::imm(step), r});
+      } else {
+        ins("s_add_i32", {r, r, isa::imm(step)});
+      }
+    }
+    ins(turns.counted ? "s_add_i32" : "s_add_u32", {turns.counter, turns.counter, isa::imm(1)});
+    if (turns.counted) ins("s_cmp_lt_i32", {turns.counter, isa::imm(range->src(0)->arg(0))});
+    CodeLine& jump = ins(turns.counted ? "s_cbranch_scc1" : "s_cbranch_scc0", {isa::imm(0)}, CodeLine::JUMP);
     jump.label = loop_labels_.back();
     loop_labels_.pop_back();
     mark(CodeLine::END, -1, range);
@@ -1159,7 +1264,10 @@ class Selector {
   UMap<int> chunk_of_;
   std::vector<Chunk> chunks_;
   std::vector<int> loop_labels_;
+  std::vector<Turns> turns_;
+  UMap<bool> absorbed_;  // nobody needs its value, or a register holds it that grows
   U current_ = nullptr;
+  const Line* at_ = nullptr;
   size_t filled_at_ = 0;         // loops around what fills LDS
   bool unsynchronised_ = false;  // LDS was filled, and other waves need not have done so yet
   i64 next_leaf_ = i64(1) << 32;

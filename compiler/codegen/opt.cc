@@ -334,8 +334,8 @@ bool matrix_tiles(Plan& plan, const Shape& s, const Tile& t, const Machine& mach
   m.column_tiles = tiles(t.columns, 4), m.row_tiles = tiles(t.rows, 4);
   m.waves = tiles(t.rows, 4 * m.row_tiles) / m.row_tiles, m.steps = bound(t.inner) > side ? 2 : 1;
   plan.items = m.waves * machine.lanes(32);
-  const i64 bytes =
-      (m.waves * m.row_tiles + m.column_tiles) * side * m.steps * MatrixUnit::depth * t.loads[0]->u->dtype.bytes();
+  const i64 bytes = (m.waves * m.row_tiles + m.column_tiles) * side *
+                    (m.steps * MatrixUnit::depth * t.loads[0]->u->dtype.bytes() + 16);
   const Level* level = machine.room_for(bytes);
   if (!level) return false;
   for (int k = 0; k < 2; k++)
@@ -864,11 +864,13 @@ class Planner {
         U fits = value < Expr(bound(r));
         condition = condition ? make_alu(Op::AND, condition, fits) : fits;
       }
-      to = to * p.inside_bound + i;
       Expr inside = p.inside;
       if (plan_.matrix.product && r != plan_.matrix.inner) inside = inside + Expr(column_);
-      from = from * p.inside_bound + inside;
-      elements *= p.inside_bound;
+      // Rows for a matrix unit stand 16 bytes apart: the lanes that LDS serves at once are then in different banks.
+      const i64 apart = plan_.matrix.product && r == s.layout.back() ? 16 / s.load->dtype.bytes() : 0;
+      to = to * (p.inside_bound + apart) + i;
+      from = from * (p.inside_bound + apart) + inside;
+      elements *= p.inside_bound + apart;
     }
     const int wide = loops.empty() ? 1 : wide_copy(s, loops);
     U memory = make(Op::LOCAL, s.load->dtype, {}, std::array{next_local_++, elements, i64(s.depth)});

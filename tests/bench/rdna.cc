@@ -27,7 +27,7 @@ namespace {
 
 enum Unit { BYTE, FMA };
 struct Row {
-  const char* name;  // of the kernel in rdna_peers.cl
+  std::string_view name;  // of the kernel in rdna_peers.cl
   Unit unit;
   Tensor (*make)();
   size_t kernel = 0;  // of its schedule
@@ -38,7 +38,7 @@ Tensor normalised() {
   Tensor x = square(), d = x - x.mean(1, true);
   return d * ((d * d).mean(1, true) + 1e-5).rsqrt();
 }
-const Row rows[] = {
+constexpr Row rows[] = {
     {"add", BYTE, [] { return empty({million}) + empty({million}); }},
     {"multiply_add", BYTE, [] { return empty({million}) * empty({million}) + empty({million}); }},
     {"scale_bias_relu", BYTE, [] { return (square() * 3 + empty({side})).relu(); }},
@@ -262,7 +262,7 @@ Program ours(const Row& row) {
   for (const KernelBuffer& b : k.buffers) params.push_back({b.dtype, b.elements, b.written, b.read});
   Arena arena;
   ArenaScope scope(arena);
-  return compile(import(k.sink), params, row.name, {"rdna", "gfx1100", 0, 96});
+  return compile(import(k.sink), params, std::string(row.name), {"rdna", "gfx1100", 0, 96});
 }
 
 struct Peers {  // by type of index
@@ -278,9 +278,165 @@ struct Peers {  // by type of index
   }
 };
 
+// ---- how much of its time the matrix unit works --------------------------------------------------------------------
+// A model of one compute unit in which the waves that fit run the loop over the inner axis, from panels in LDS:
+//
+// - A SIMD issues one instruction a cycle, of its oldest wave that can go on; silicon issues one of each kind, so this
+//   is too strict. v_wmma holds the vector unit for 32 cycles: "32 clocks of optimal work scheduling", and 512
+//   operations a clock of a compute unit with two SIMDs (GPUOpen, "How to accelerate AI applications on RDNA 3 using
+//   WMMA").
+// - LDS serves both SIMDs with 32 banks of 4 bytes a cycle (AMD, "RDNA3 Instruction Set Architecture", 12.1): a lane's
+// 16
+//   bytes are served for 8 lanes at once (ROCm, "Understanding AMD GPU LDS and Bank Conflicts"), 4 turns a wave when
+//   the rows of a panel stand in different banks, which `turns` checks for the panel's pitch. Answers come in order,
+//   `lds_latency` later. No public source has measured that on this chip; 64 cycles stand for it.
+// - Global loads move 64 bytes a cycle and answer after 375 cycles: Chips and Cheese, "Latency Testing is Hard",
+//   measured 150.3 ns from the Infinity Cache at about 2.5 GHz. Panels are read again by neighbouring groups, so most
+//   answers come from nearer.
+// - s_waitcnt waits for the counters as the code says, s_barrier for the group. A work-group stays on one compute unit
+//   (COMPUTE_PGM_RSRC1.WGP_MODE is 0): 64 KiB of LDS, 1536 registers of 32 lanes a SIMD in pieces of 24.
+//
+// Not in it: power limits, refills of the instruction cache (the loop is 1.5 KiB of 32), stores of LDS that meet in one
+// bank, the cost of the first and last turns. The error is therefore shown as a range: the same with all latencies
+// halved and doubled, and with WMMA at 16 cycles, below anything AMD states, where everything else weighs twice as
+// much.
+struct Costs {
+  i64 wmma = 32, lds_latency = 64, memory_latency = 375;
+};
+i64 turns(i64 pitch) {  // of LDS for 16 bytes of each lane, row `lane` of a panel
+  i64 most = 0, times[32] = {};
+  for (i64 lane = 0; lane < 8; lane++)
+    for (i64 k = 0; k < 4; k++) most = std::max(most, ++times[(lane * pitch / 4 + k) % 32]);
+  return 4 * most;
+}
+struct Occupied {
+  double share;
+  i64 waves;  // of a SIMD
+};
+Occupied occupied(const std::vector<Decoded>& code, i64 inner_trips, i64 groups, i64 waves_of_group, i64 pitch,
+                  const Costs& costs, bool inner_only) {
+  const Loop inner = innermost_loops(code).at(0);
+  size_t first = inner.first, last = inner.last;
+  for (size_t i = inner.last + 1; i < code.size() && !inner_only; i++)  // the loop around it
+    if (code[i].target >= 0 && code[i].target <= code[inner.first].at)
+      first = size_t(std::ranges::lower_bound(code, code[i].target, {}, &Decoded::at) - code.begin()), last = i;
+  struct Op {
+    enum Kind { OTHER, VALU, WMMA, LDS, MEMORY, WAIT, BARRIER, BACK } kind = OTHER;
+    i64 cycles = 1, vm = 99, lgkm = 99;
+    bool loads = false;
+  };
+  const isa::Isa& rdna = *isa::find_isa("rdna", "gfx1100");
+  std::vector<Op> ops;
+  size_t inner_first = 0, inner_last = 0;
+  for (size_t i = first; i <= last; i++) {
+    const std::string_view name = code[i].name();
+    if (!executed(name)) continue;
+    if (i == inner.first) inner_first = ops.size();
+    if (i == inner.last) inner_last = ops.size();
+    Op op;
+    op.loads = name.find("_load") != name.npos;
+    if (name.starts_with("v_wmma")) {
+      op.kind = Op::WMMA, op.cycles = costs.wmma;
+    } else if (name.starts_with("ds_")) {
+      op.kind = Op::LDS, op.cycles = name.ends_with("b128") ? (op.loads ? turns(pitch) : 4) : 1;
+    } else if (i64 bytes = bytes_of(name)) {
+      op.kind = Op::MEMORY, op.cycles = std::max<i64>(1, bytes * 32 / 64);
+    } else if (name == "s_waitcnt") {
+      op.kind = Op::WAIT;
+      const std::string text = rdna.print(code[i].inst);
+      auto wanted = [&](std::string_view counter, i64& to) {
+        if (size_t at = text.find(counter); at != text.npos) to = std::atoll(&text[at + counter.size()]);
+      };
+      wanted("vmcnt(", op.vm), wanted("lgkmcnt(", op.lgkm);
+    } else if (name == "s_barrier") {
+      op.kind = Op::BARRIER;
+    } else if (name.starts_with("v_")) {
+      op.kind = Op::VALU;
+    }
+    ops.push_back(op);
+  }
+  struct Wave {
+    i64 group;
+    size_t at = 0;
+    i64 trip = 0, turn = 0, barriers = 0;
+    std::vector<i64> vm, lgkm;  // when what is on its way is there
+  };
+  constexpr i64 all_turns = 12;
+  std::vector<Wave> simd[2];
+  for (i64 g = 0; g < groups; g++)
+    for (i64 w = 0; w < waves_of_group; w++) simd[w % 2].push_back({g, 0, 0, 0, 0, {}, {}});
+  std::vector<std::vector<i64>> met(size_t(groups), std::vector<i64>(1000));  // waves at a group's n-th barrier
+  i64 vector_free[2] = {}, lds_free = 0, memory_free = 0, busy = 0, now = 0, begin = -1;
+  for (bool ends = false; !ends; now++)
+    for (int s = 0; s < 2; s++)
+      for (Wave& w : simd[s]) {
+        const Op& op = ops[w.at];
+        auto late = [&](std::vector<i64>& times, i64 may) {
+          std::erase_if(times, [&](i64 t) { return t <= now; });
+          return i64(times.size()) > may;
+        };
+        const bool vector = op.kind == Op::VALU || op.kind == Op::WMMA;
+        if (vector && vector_free[s] > now) continue;
+        if (op.kind == Op::WAIT && (late(w.vm, op.vm) || late(w.lgkm, op.lgkm))) continue;
+        if (op.kind == Op::BARRIER) {
+          i64& waves = met[size_t(w.group)][size_t(w.barriers)];
+          if (w.trip >= 0) waves++, w.trip = ~w.trip;  // it has come; ~trip while it waits
+          if (waves < waves_of_group) continue;
+          w.trip = ~w.trip, w.barriers++;
+        }
+        if (vector) vector_free[s] = now + op.cycles;
+        if (op.kind == Op::WMMA && begin >= 0) busy += op.cycles;
+        if (op.kind == Op::LDS) {
+          lds_free = std::max(lds_free, now) + op.cycles;
+          w.lgkm.push_back(lds_free + costs.lds_latency);
+        }
+        if (op.kind == Op::MEMORY) {
+          memory_free = std::max(memory_free, now) + op.cycles;
+          w.vm.push_back(memory_free + costs.memory_latency);
+        }
+        if (w.at == inner_last && ++w.trip < inner_trips)
+          w.at = inner_first;
+        else if (w.at == inner_last)
+          w.trip = 0, w.at++;
+        else
+          w.at++;
+        if (w.at == ops.size()) {  // counted from the second turn of the first wave on, until its last
+          w.at = 0, ends |= ++w.turn == all_turns;
+          if (w.turn == 1 && begin < 0) begin = now;
+        }
+        break;  // one instruction a cycle
+      }
+  return {double(busy) / 2 / double(now - begin), i64(simd[0].size())};
+}
+void report_matrix_unit(const Program& p, bool json) {
+  const std::vector<Decoded> code = decode(std::span(p.code).first(size_t(p.code_bytes)));
+  constexpr i64 steps = 2, pitch = (32 + 8) * 2, lds = 64 << 10, registers = 1536, granule = 24;
+  const i64 waves = p.threads / 32, each = (p.vectors + granule - 1) / granule * granule;
+  const i64 fit = std::min(lds / p.local_bytes, std::min<i64>(16, registers / each) * 2 / waves);
+  auto share = [&](i64 groups, const Costs& costs, bool inner) {
+    return 100 * occupied(code, steps, groups, waves, pitch, costs, inner).share;
+  };
+  const Costs half{32, 32, 187}, twice{32, 128, 750}, quick{16, 64, 375};
+  const double inner = share(fit, {}, true), alone = share(1, {}, true), whole = share(fit, {}, false);
+  if (json)
+    std::printf("{\"matrix_unit\": %.1f, \"one_group\": %.1f, \"with_copies\": %.1f, \"waves\": %lld}\n", inner, alone,
+                whole, (long long)(fit * waves / 2));
+  else
+    std::printf(
+        "matmul_wmma, share of its time that the matrix unit works, by the model in rdna.cc:\n"
+        "  inner loop, %lld waves a SIMD   %5.1f %%   latencies halved %5.1f, doubled %5.1f; WMMA of 16 cycles %5.1f\n"
+        "  inner loop, one group alone  %5.1f %%   latencies halved %5.1f, doubled %5.1f; WMMA of 16 cycles %5.1f\n"
+        "  with the copies into LDS     %5.1f %%   latencies halved %5.1f, doubled %5.1f; WMMA of 16 cycles %5.1f\n",
+        (long long)(fit * waves / 2), inner, share(fit, half, true), share(fit, twice, true), share(fit, quick, true),
+        alone, share(1, half, true), share(1, twice, true), share(1, quick, true), whole, share(fit, half, false),
+        share(fit, twice, false), share(fit, quick, false));
+}
+
 int run(bool json, bool execute, std::string_view only) {
+  const Program matrix = ours(*std::ranges::find(rows, "matmul_wmma", &Row::name));
   if (system("clang-19 --version >/dev/null 2>&1")) {
     std::printf(json ? "{\"missing\": \"clang-19\"}\n" : "clang-19 is not installed: no comparison\n");
+    report_matrix_unit(matrix, json);
     return 0;
   }
   const Peers peers;
@@ -298,7 +454,7 @@ int run(bool json, bool execute, std::string_view only) {
     Count b;
     isa::ClangKernel peer{};
     for (const std::string& file : peers.files) {
-      const isa::ClangKernel k = isa::clang_kernel(file, row.name);
+      const isa::ClangKernel k = isa::clang_kernel(file, std::string(row.name));
       const Count c = count(decode(k.code), row.unit);
       if (!b.work || c.each() < b.each()) b = c, peer = k;
     }
@@ -318,18 +474,19 @@ int run(bool json, bool execute, std::string_view only) {
           "{\"kernel\": \"%s\", \"ours\": %lld, \"clang\": %lld, \"work\": %lld, \"unit\": \"%s\", \"ratio\": %.3f, "
           "\"vgprs\": [%d, %d], \"sgprs\": [%d, %d], \"spills\": [%d, %d], \"executed\": [%lld, %lld], "
           "\"objection\": \"%s\"}\n",
-          row.name, (long long)a.instructions, (long long)b.instructions, (long long)a.work,
+          row.name.data(), (long long)a.instructions, (long long)b.instructions, (long long)a.work,
           row.unit == BYTE ? "byte" : "fma", ratio, a.vectors, b.vectors, a.scalars, b.scalars, a.spills, b.spills,
           (long long)steps[0], (long long)steps[1], objection.c_str());
     else
       std::printf("%-24s%8.3f a lane's %-13s%6lld %7lld %6.2f  %6.2f  %3d %3d   %3d %3d   %3d %3d  %8.2f  %s\n",
-                  row.name, a.each(), row.unit == BYTE ? "byte" : "multiply-add", (long long)a.instructions,
+                  row.name.data(), a.each(), row.unit == BYTE ? "byte" : "multiply-add", (long long)a.instructions,
                   (long long)b.instructions, b.each(), ratio, a.vectors, b.vectors, a.scalars, b.scalars, a.spills,
                   b.spills, steps[1] ? double(steps[0]) / double(steps[1]) : 0.0, objection.c_str());
   }
   std::printf(json ? "{\"kernels\": %d, \"geomean\": %.3f, \"worst\": %.3f, \"unlike\": %d}\n"
                    : "%d kernels: geometric mean %.3f, worst %.3f; %d that cannot be compared\n",
               n, std::exp(sum / n), worst, unlike);
+  report_matrix_unit(matrix, json);
   return 0;
 }
 

@@ -246,14 +246,28 @@ def model_faults():
             done == 60 and tally["faults"] == tally["completed"] + tally["failed"] == 1000 and seconds <= 900)
 
 
+def rdna_quality():
+    """What the benchmark says, later lines over earlier ones."""
+    end = {}
+    for line in run(bench("rdna"), "--json").splitlines():
+        end |= json.loads(line)
+    return end
+
+
 @promise("static", "RDNA3 code against clang-19 -O3: geometric mean at most 1.0, worst 1.3")
 def static_quality():
-    lines = [json.loads(line) for line in run(bench("rdna"), "--json").splitlines()]
-    if "missing" in lines[0]:
+    end = rdna_quality()
+    if "missing" in end:
         return "clang-19 is not installed", None
-    end = lines[-1]
     return (f"{end['kernels']} kernels: {end['geomean']:.2f}, worst {end['worst']:.2f}; {end['unlike']} that cannot be compared",
             end["kernels"] >= 20 and end["geomean"] <= 1 and end["worst"] <= 1.3 and not end["unlike"])
+
+
+@promise("wmma", "the inner loop of a matmul keeps the matrix unit busy for 90 %, by the model")
+def matrix_unit():
+    end = rdna_quality()
+    return (f"{end['matrix_unit']:.1f} % with {end['waves']} waves a SIMD, {end['one_group']:.1f} % with one group; "
+            f"{end['with_copies']:.1f} % with the copies into LDS", end["matrix_unit"] >= 90 and end["one_group"] >= 90)
 
 
 @promise("same-bits", "two runs with the same seed and thread count give the same bits")

@@ -172,6 +172,11 @@ U expand(U sink, const Target& target);
 U work_item(U sink, Program& program);  // sets extent and threads
 UMap<bool> scalar_values(U sink);       // of each node: is it the same for a wave, and computed by its scalar unit?
 
+// ---- pack.cc: narrow neighbours side by side in registers of 32 bits, where lanes are work-items
+// ---------------------
+U pack_narrow(U sink);  // LOADs and STOREs of vectors of 32 bits, f16x2 arithmetic between them
+int zero_bits(U u);     // how many low bits of it are known to be 0
+
 // ---- linear.cc: where in the loop nest each node is computed, and in which order -----------------------------------
 struct Line {
   enum Kind : u8 { NODE, LOOP, END, INIT, UPDATE } kind;  // INIT, UPDATE: of the accumulator of a REDUCE (u)

@@ -237,6 +237,7 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   sink = simplify(expand(sink, target));
   if (machine.simt()) sink = work_item(separate_reductions(sink), program);
   sink = rewrite(decompose(sink, target), lanes);
+  if (machine.simt()) sink = pack_narrow(sink);
   if (!machine.simt()) sink = spec(separate_reductions(sink), Stage::EXPANDED, "expand");
   assemble(linearise(sink), target, machine, program);
 

@@ -62,6 +62,7 @@ constexpr OpsRow native_rows[] = {
     {"x86", AVX512, VECTOR, int64s,               ops({MUL, SHR})},
     {"rdna", 0,     SCALAR, floats,               ops({ADD, SUB, MUL, FDIV, SQRT, FMA, NEG, MIN, MAX, ROUND, FLOOR, TRUNC,
                                                        CMPLT, CMPEQ, CMPNE, WHERE})},
+    {"rdna", 0,     SCALAR, types({F16}),         ops({ADD, SUB, MUL, FMA, NEG})},
     {"rdna", 0,     SCALAR, int32s,               bit_ops | ops({MUL, SHR, CMPLT, MIN, MAX})},
     {"rdna", 0,     SCALAR, int64s,               bit_ops | ops({SHR, CMPLT})},
     {"rdna", 0,     SCALAR, types({IDX}),         ops({MUL, IDIV, MOD, MIN, MAX})},  // work_item() makes it i32 or i64
@@ -485,7 +486,7 @@ U compute_in(DType t, U u) {
 // than 2p + 2 bits, so rounding it again is the right result; FMA needs F64.
 U narrow_op(const Match& m) {
   DType t = dtype_read(m.root);
-  if (!is_narrow_float(t) || m.root->op == CAST) return nullptr;
+  if (!is_narrow_float(t) || m.root->op == CAST || !lacks(m)) return nullptr;
   DType same_bits = t.bits() == 8 ? U8 : U16;
   if (m.root->op == WHERE)
     return bits_as(t.element(), {make_alu(WHERE, m.root->src(0), bits_as(same_bits, source(m, 1)),
@@ -511,7 +512,10 @@ struct Narrow {
 };
 V encode_narrow(V v, DType type) {  // F32 to the codes, as encode_float()
   Narrow f{type.row()};
-  V b = bits_as(U32, v), magnitude = b & 0x7fffffff, sign = (b & i64(0x80000000)) >> (32 - f.t.bits);
+  V b = bits_as(U32, v);
+  if (f.drop == 16 && !f.rebias)  // bf16, the upper half: carries run into the exponent as they should
+    return where(v == v, b + ((b >> 16 & 1) + 0x7fff), b | 1 << 22) >> 16;
+  V magnitude = b & 0x7fffffff, sign = (b & i64(0x80000000)) >> (32 - f.t.bits);
   V odd = (magnitude >> f.drop) & 1;
   V code = ((magnitude + (odd + ((i64(1) << (f.drop - 1)) - 1))) >> f.drop) - (f.rebias << f.t.mantissa_bits);
   if (f.rebias) {  // the adder rounds subnormals: beside this number the last place is their quantum

@@ -70,8 +70,10 @@ const Rows& rows() {
     for (size_t i = 0; i < isa.rows; i++) {
       const rdna::Row& row = rdna::row_at(i);
       const isa::Effect* e = isa::effect_of(row);
-      if (!e || row.opcode[rdna::GFX11] == rdna::NONE || row.dtype.lanes != 1 || row.dtype.is_bool()) continue;
-      const bool vector = row.format == rdna::VOP1 || row.format == rdna::VOP2 || row.format == rdna::VOP3;
+      if (!e || row.opcode[rdna::GFX11] == rdna::NONE || row.dtype.is_bool()) continue;
+      const bool packed = row.format == rdna::VOP3P && row.dtype == F16.with_lanes(2);
+      const bool vector = row.format == rdna::VOP1 || row.format == rdna::VOP2 || row.format == rdna::VOP3 || packed;
+      if (row.dtype.lanes != 1 && !packed) continue;
       if ((!vector && row.format != rdna::SOP1 && row.format != rdna::SOP2) || row.cls == rdna::CLASS_trans ||
           row.cls == rdna::CLASS_trans64 || row.has_sdst || e->value.term[0].kind != Pat::Term::NODE)
         continue;
@@ -347,6 +349,7 @@ class Selector {
     const int *uses = uses_.find(u), *depth = linear_.depth.find(u);
     U* user = user_.find(u);
     if (u->op == Op::NEG && u->dtype.is_float()) return true;  // a modifier of most sources
+    if (is_twice(u)) return true;                              // its users choose the half
     if (!has(u->op, ALU) || !uses || *uses != 1 || !depth || accumulator_of_.contains(u) || !has((*user)->op, ALU))
       return false;
     const int* at = linear_.depth.find(*user);
@@ -361,6 +364,7 @@ class Selector {
     deferred_[u] = waiting;
     return !u->dtype.is_float();
   }
+  static bool is_twice(U u) { return u->op == Op::VECTORIZE && u->nsrc == 2 && u->src(0) == u->src(1); }
   void node(U u) {
     if (u->op == Op::AFTER) {
       if (memory_is_local(u)) unsynchronised_ = true, filled_at_ = loop_labels_.size();
@@ -382,7 +386,7 @@ class Selector {
   // ---- memory ------------------------------------------------------------------------------------------------------
   static const char* suffix(DType t, bool load) {
     if (t.is_bool()) return load ? "u8" : "b8";
-    switch (t.bits()) {
+    switch (t.bits() * t.lanes) {
       case 8: return !load ? "b8" : t.is_signed() ? "i8" : "u8";
       case 16: return !load ? "b16" : t.is_signed() && !t.is_float() ? "i16" : "u16";
       case 32: return "b32";
@@ -468,9 +472,7 @@ class Selector {
       data = to_vgpr(value(v), each);
     }
     const Address a = address(index);
-    auto write = [&] {
-      access("store_", chunk || t.lanes > 1 ? str("b", data.bits) : suffix(t, false), data, index, a);
-    };
+    auto write = [&] { access("store_", chunk || each > 2 ? str("b", data.bits) : suffix(t, false), data, index, a); };
     index->nsrc > 2 ? where_lanes(index->src(2), write) : write();
   }
   void access(std::string_view what, std::string_view type, const Operand& data, U index, const Address& a) {
@@ -497,13 +499,6 @@ class Selector {
     return k ? &chunks_[size_t(*k)] : nullptr;
   }
   i64 displacement(U index) const { return index->arg(0) + (index->src(1)->is_const() ? index->src(1)->arg(0) : 0); }
-  static int zero_bits(U u) {  // how many low bits of it are known to be 0
-    if (u->is_const()) return u->arg(0) ? std::countr_zero(u64(u->arg(0))) : 32;
-    if (u->op == Op::SHL && u->src(1)->is_const()) return zero_bits(u->src(0)) + int(u->src(1)->arg(0));
-    if (u->op == Op::ADD || u->op == Op::OR) return std::min(zero_bits(u->src(0)), zero_bits(u->src(1)));
-    if (u->op == Op::MUL) return zero_bits(u->src(0)) + zero_bits(u->src(1));
-    return 0;
-  }
   void find_neighbours() {
     struct Key {
       int body;
@@ -523,7 +518,8 @@ class Selector {
       if (line.kind != Line::NODE || (line.u->op != Op::LOAD && line.u->op != Op::STORE)) continue;
       U u = line.u, index = u->src(0);
       const bool store = u->op == Op::STORE, scalar = !store && in_scalar_unit(u);
-      if (index->dtype.bits() < 32 || index->dtype.is_bool() || index->dtype.lanes > 1) continue;
+      if (index->dtype.is_bool() || index->dtype.bits() * index->dtype.lanes < 32 || dwords_of(index->dtype) > 2)
+        continue;
       U m = memory(index);
       if (!store && m->op == Op::PARAM && std::ranges::find(stored_, m) != stored_.end()) continue;
       groups[{bodies.back(), store, scalar, index->dtype.scalar, index->src(0),
@@ -532,7 +528,7 @@ class Selector {
     }
     for (auto& [key, list] : groups) {
       std::ranges::stable_sort(list, {}, [&](U u) { return displacement(u->src(0)); });
-      const i64 size = list[0]->src(0)->dtype.bytes();
+      const i64 size = dwords_of(list[0]->src(0)->dtype) * 4;
       const bool local = memory(list[0]->src(0))->op == Op::LOCAL;
       for (size_t i = 0, n; i < list.size(); i += n) {
         auto at = [&](size_t k) { return displacement(list[k]->src(0)); };
@@ -550,7 +546,10 @@ class Selector {
           c.data = vector(int(dwords));
           for (size_t k = 0; k < n; k++) {
             U v = c.members[k]->src(1);
-            if (has(v->op, ALU) && *uses_.find(v) == 1 && !accumulator_of_.contains(v) && !in_scalar_unit(v))
+            while (v->op == Op::BITCAST && *uses_.find(v) == 1 && dwords_of(v->src(0)->dtype) == dwords_of(v->dtype))
+              v = v->src(0);
+            if ((has(v->op, ALU) || v->op == Op::VECTORIZE) && *uses_.find(v) == 1 && !accumulator_of_.contains(v) &&
+                !in_scalar_unit(v))
               accumulator_of_[v] = parts(c.data, int(k) * int(size) / 4, int(size) / 4);
           }
         }
@@ -591,6 +590,7 @@ class Selector {
     const bool vector_unit = !in_scalar_unit(u);
     for (const Candidate& c : rows().by_op[vector_unit][int(u->op)]) {
       DType rt = c.row->dtype, t = u->dtype;
+      if (rt.lanes != t.lanes) continue;
       if (rt.scalar != t.scalar && (c.signs || !rt.is_int() || !t.is_int() || rt.bits() != t.bits())) continue;
       Match m;
       if (!match(c.meaning, u, m)) continue;
@@ -611,11 +611,14 @@ class Selector {
     Operand ops[isa::max_operands];
     std::span<const OperandSpec> specs = isa::operands_of(*best->row);
     u8 modifiers[isa::max_operands] = {};
+    const bool packed = best->row->format == rdna::VOP3P;
     for (size_t i = 1; i < best->row->shown; i++) {
       U x = best_match.at[i];
+      if (packed) modifiers[i] = rdna::HALF_HI;
       if (x->op == Op::NEG && x->dtype.is_float() && !registers_.contains(x) && deferred_.contains(x) &&
           negates(*best->row, specs[i]))
-        x = x->src(0), modifiers[i] = rdna::NEGATE;
+        x = x->src(0), modifiers[i] |= packed ? rdna::NEGATE | rdna::ABSOLUTE : rdna::NEGATE;
+      if (packed && is_twice(x)) x = x->src(0), modifiers[i] &= u8(~rdna::HALF_HI);
       ops[i] = value(x);
       if (specs[i].bits == 32 && ops[i].kind == Operand::REG && ops[i].bits == 64) ops[i] = part(ops[i], 0);
     }
@@ -630,7 +633,7 @@ class Selector {
   static bool negates(const rdna::Row& row, const OperandSpec& s) {
     const bool short_only = row.format == rdna::VOP2 && !(row.encodings & rdna::HAS_E64);  // v_fmamk_f32
     return !short_only && s.place >= rdna::fields::SRC0 && s.place <= rdna::fields::SRC2 &&
-           row.neg >> (s.place - rdna::fields::SRC0) & 1 && !commutes(row);
+           row.neg >> (s.place - rdna::fields::SRC0) & 1 && (row.format == rdna::VOP3P || !commutes(row));
   }
   // Nodes below the root that a row covers must wait still, or they would be computed twice.
   bool covered(const Candidate& c, U root) {
@@ -667,7 +670,7 @@ class Selector {
       case Op::REDUCE: return reduce_lanes(u);
       case Op::CAST: return cast_to(u);
       case Op::VECTORIZE: return pack(u);
-      case Op::EXTRACT: return define(u, parts(value(u->src(0)), int(u->arg(0)) * t.bits() / 32, dwords_of(t)));
+      case Op::EXTRACT: return extract(u);
       case Op::MATRIX: return multiply_matrices(u);
       case Op::BITCAST: return bitcast(u);
       case Op::WHERE: return select(u);
@@ -759,7 +762,7 @@ class Selector {
     DType t = u->dtype;
     Operand a = value(u->src(0)), r = result(u);
     if (t.is_float()) {
-      const i64 sign = i64(1) << (t.bits() == 16 ? 15 : 31);
+      const i64 half = i64(1) << 15, sign = t.lanes > 1 ? half << 16 | half : t.bits() == 16 ? half : half << 16;
       if (t.bits() == 64) move(part(r, 0), part(a, 0));
       const int last = t.bits() == 64;
       ins("v_xor_b32", {part(r, last), isa::imm(i64(i32(u32(sign)))), part(a, last)});
@@ -1051,27 +1054,46 @@ class Selector {
     Operand r = result(u);
     if (neighbours) {
       Address a = address(index);
-      for (int k = 0; k < dwords_of(u->dtype); k += 4, a.displacement += 16)
-        access("load_", "b128", parts(r, k, 4), index, a);
+      const int dwords = dwords_of(u->dtype), each = std::min(dwords, 4);
+      for (int k = 0; k < dwords; k += each, a.displacement += 4 * each)
+        access("load_", str("b", 32 * each), parts(r, k, each), index, a);
       return;
     }
-    for (int k = 0; k < n; k++) {
-      U x = u->src(k);
+    std::vector<Operand> v;
+    for (U x : u->src()) {
       if (!registers_.contains(x) && x->op == Op::LOAD) emit(x);
-      Operand v = to_vgpr(value(x), 1), to = part(r, k / per_dword);
-      if (k % per_dword == 0)
-        ins("v_and_b32", {to, isa::imm((i64(1) << bits) - 1), v});
-      else if ((k + 1) % per_dword == 0)
-        ins("v_lshl_or_b32", {to, v, isa::imm(bits * (k % per_dword)), to});
-      else
-        ins("v_perm_b32", {to, v, to, isa::imm(byte_into(k % per_dword))});
+      v.push_back(in_register(value(x), 1, false));
+    }
+    for (int k = 0; k < n; k += per_dword) {
+      Operand low = v[size_t(k)], to = part(r, k / per_dword);
+      auto halves = [&](const Operand& d, const Operand& a, const Operand& b, i64 bytes) {
+        ins("v_perm_b32", {d, b, a, isa::imm(i64(i32(u32(bytes))))});
+      };
+      if (per_dword == 2) {
+        halves(to, low, v[size_t(k) + 1], low_halves);
+        continue;
+      }
+      Operand pairs[2] = {vector(), vector()};
+      for (int i = 0; i < 2; i++) halves(pairs[i], v[size_t(k + 2 * i)], v[size_t(k + 2 * i) + 1], low_bytes);
+      halves(to, pairs[0], pairs[1], low_halves);
     }
   }
-  // v_perm_b32: byte k from the first source's lowest byte, the bytes below from the second's, zeros above.
-  static i64 byte_into(int k) {
-    i64 selector = 0;
-    for (int i = 3; i >= 0; i--) selector = selector << 8 | (i == k ? 4 : i < k ? i : 12);
-    return selector;
+  // Selectors of v_perm_b32: which byte of {first, second source} goes where, the lowest last.
+  static constexpr u32 low_halves = 5 << 24 | 4 << 16 | 1 << 8, low_bytes = 12 << 24 | 12 << 16 | 4 << 8;
+  // An element of a dword of narrow ones; a float's upper half means nothing, an integer is extended.
+  void extract(U u) {
+    const DType t = u->dtype;
+    const int bits = t.bits(), at = int(u->arg(0)) * bits;
+    Operand v = value(u->src(0));
+    if (bits * t.lanes >= 32) return define(u, parts(v, at / 32, dwords_of(t)));
+    if (t.is_float() && !at) return define(u, v);
+    Operand r = result(u);
+    if (t.is_signed() && !t.is_float())
+      ins("v_bfe_i32", {r, v, isa::imm(at), isa::imm(bits)});
+    else if (at + bits == 32)
+      ins("v_lshrrev_b32", {r, isa::imm(at), v});
+    else
+      ins("v_bfe_u32", {r, v, isa::imm(at), isa::imm(bits)});
   }
   void multiply_matrices(U u) {
     const Machine machine = machine_of(target_);

@@ -356,6 +356,8 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   const i64 wave = machine.lanes(32);
   const double side_by_side = double(machine.workers()) * 4;  // waves that issue at the same time
   const i64 most_items = 8 * wave;                            // of a work-group
+  int narrowest = 32;                                         // element's bits
+  for (const Access& a : s.accesses) narrowest = std::min(narrowest, a.index->dtype.bits());
   double outputs = 1;
   for (U r : s.loops) outputs *= double(bound(r));
   auto rounded = [&](i64 n) { return (n + wave - 1) / wave * wave; };
@@ -442,8 +444,9 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
       if (f < n) break;
     }
   } else if (vector) {
-    for (i64 f : {4, 2})
-      if (bound(vector) % f == 0 && bound(vector) / f >= wave && waves / double(f) >= side_by_side) {
+    for (i64 f = 128 / narrowest; f > 1; f /= 2)  // neighbours travel together
+      if (bound(vector) % f == 0 && bound(vector) / f >= wave &&
+          (waves / double(f) >= side_by_side || f * narrowest <= 32)) {
         plan.split(vector)->unroll = f;
         break;
       }
@@ -814,7 +817,7 @@ class Planner {
     i64 elements = 1;
     for (U r : order) elements *= parts_.find(r)->inside_bound;
     const int bits = s.load->dtype.bits();
-    i64 each = bits < 32 && order.back() == s.layout.back() ? 128 / bits : 4;
+    i64 each = 128 / std::min(bits, 32);
     while (each > 1 && (step(order.back()) != 1 || parts_.find(order.back())->inside_bound % each ||
                         elements % (plan_.items * each)))
       each /= 2;
@@ -834,16 +837,6 @@ class Planner {
       at = simplify(at / n);
     }
     return position;
-  }
-
-  // Narrow elements whose neighbours in memory are neighbours in the panel move 16 bytes at a time; 1: they do not.
-  static int wide_copy(const Staging& s, const std::vector<U>& loops) {
-    const U last = loops.back();
-    const i64 n = bound(last);
-    return s.load->dtype.bits() < 32 && last->range_kind() == RangeKind::UNROLL && n * s.load->dtype.bits() == 128 &&
-                   s.load->src(0)->nsrc == 2
-               ? int(n)
-               : 1;
   }
 
   // The LOAD from a panel, after the STORE that fills it.
@@ -872,7 +865,6 @@ class Planner {
       from = from * (p.inside_bound + apart) + inside;
       elements *= p.inside_bound + apart;
     }
-    const int wide = loops.empty() ? 1 : wide_copy(s, loops);
     U memory = make(Op::LOCAL, s.load->dtype, {}, std::array{next_local_++, elements, i64(s.depth)});
     std::vector<U> src{s.load->src(0)->src(0), s.load->src(0)->src(1)};
     if (condition) src.push_back(condition);
@@ -881,21 +873,7 @@ class Planner {
     for (auto& r : plan_.reduce_order)
       if (!at.contains(r)) at[r] = parts_.find(r)->clamped;
     U load = substitute(make(Op::LOAD, s.load->dtype, {make(Op::INDEX, s.load->dtype, src)}), at);
-    const DType t = s.load->dtype.with_lanes(wide);
-    if (wide > 1) {  // neighbours travel together
-      std::vector<U> each;
-      for (i64 k = 0; k < wide; k++) {
-        UMap<U> place;
-        place[loops.back()] = index_constant(k);
-        each.push_back(simplify(substitute(load, place)));
-      }
-      load = make(Op::VECTORIZE, t, each);
-      UMap<U> first;
-      first[loops.back()] = index_constant(0);
-      to = simplify(substitute(to, first));
-      loops.pop_back();
-    }
-    src = {make(Op::INDEX, t, {memory, to}), load};
+    src = {make(Op::INDEX, s.load->dtype, {memory, to}), load};
     src.insert(src.end(), loops.begin(), loops.end());
     U filled = make(Op::AFTER, memory->dtype, {memory, make(Op::STORE, VOID, src)});
     U index = make(Op::INDEX, s.load->dtype, {filled, from});

@@ -87,7 +87,8 @@ std::string malformed_elementwise(Op op, DType dtype, std::span<const U> src, Sh
   if (!arg.empty()) return str("takes no arguments, not ", arg);
   Shape shape;
   for (U s : src) {
-    if (s->dtype.lanes != dtype.lanes) return str("has ", dtype.lanes, " lanes, a source ", s->dtype.lanes);
+    if (s->dtype.lanes != dtype.lanes && op != Op::BITCAST)
+      return str("has ", dtype.lanes, " lanes, a source ", s->dtype.lanes);
     if (s->dtype.scalar == Scalar::VOID) return str("of an effect, ", s->op);
     if (s->ndim && !shape.empty() && !std::ranges::equal(shape, s->shape()))
       return str("of shapes ", shape, " and ", s->shape());
@@ -95,7 +96,9 @@ std::string malformed_elementwise(Op op, DType dtype, std::span<const U> src, Sh
   }
   if (op == Op::CAST) return dtype.scalar == Scalar::VOID ? "to void" : "";
   if (op == Op::BITCAST)
-    return dtype.bits() == src[0]->dtype.bits() && !dtype.is_bool() ? "" : str("of ", src[0]->dtype, " to ", dtype);
+    return dtype.bits() * dtype.lanes == src[0]->dtype.bits() * src[0]->dtype.lanes && !dtype.is_bool()
+               ? ""
+               : str("of ", src[0]->dtype, " to ", dtype);
   size_t first = op == Op::WHERE;
   if (first && !src[0]->dtype.is_bool()) return str("chooses by a bool, not ", src[0]->dtype);
   DType in = src[first]->dtype;

@@ -195,6 +195,49 @@ TEST(Kernel, Operations) {
     }
 }
 
+TEST(Kernel, NarrowNeighboursInPlace) {  // read, added to and read before the write, a dword at a time
+  for (DType t : {U16, I8, F16})
+    for (i64 n : {640, 642}) {
+      Kernel k;
+      U a = k.param(t, n, true), b = k.param(t, n, true), c = k.param(t, n, true), d = k.param(t, n), r = k.range(n);
+      U sum = make_alu(Op::ADD, k.load(b, r), k.load(d, r));
+      agree(k, {k.store(a, r, k.load(b, r), {r}), k.store(c, r, sum, {r}), k.store(b, r, sum, {r})}, 0,
+            str("in place ", t, " ", n).c_str());
+    }
+}
+
+// Two elements of 16 bits in a register: one load, one store and one instruction of arithmetic for both; each rounds as
+// it does alone. What the halves do not share is joined.
+TEST(Kernel, PackedHalves) {
+  auto value = [](Kernel& k, DType t, U a, U b, U r) {
+    U x = k.load(a, r), y = k.load(b, r);
+    U v = make_alu(Op::SUB, make_alu(Op::ADD, make_alu(Op::MUL, x, y), constant_float(t, 0.3)), x);
+    return make_alu(Op::MAX, make_alu(Op::FMA, make_alu(Op::NEG, v), y, x), constant_float(t, -2));
+  };
+  for (DType t : {F16, BF16, F32})
+    for (i64 n : {64, 1 << 15, (1 << 15) + 4, (1 << 15) + 2, (1 << 15) + 1}) {
+      Kernel k;
+      U a = k.param(t, n), b = k.param(t, n), c = k.param(t, n, true), r = k.range(n);
+      Scoped opt(ctx.OPT, 1);
+      agree(k, {k.store(c, r, value(k, t, a, b, r), {r})}, 0, str("packed ", t, " ", n).c_str());
+    }
+  Kernel k;
+  const i64 n = 1 << 16;
+  U a = k.param(F16, n), c = k.param(F16, n, true), r = k.range(n), x = k.load(a, r);
+  U v = make_alu(Op::ADD, make_alu(Op::MUL, x, x), x);
+  std::string text =
+      annotate(compile(make(Op::SINK, VOID, {k.store(c, r, v, {r})}), k.params, "packed", {"rdna", "gfx1100", 0, 96}));
+  auto count = [&](std::string_view what) {
+    size_t found = 0;
+    for (size_t at = 0; (at = text.find(what, at)) != text.npos; at++) found++;
+    return found;
+  };
+  EXPECT_EQ(count("global_load_b128"), 1u) << text;
+  EXPECT_EQ(count("v_pk_mul_f16"), 4u) << text;
+  EXPECT_EQ(count("v_pk_add_f16"), 4u) << text;
+  EXPECT_EQ(count("v_cvt"), 0u) << text;
+}
+
 TEST(Kernel, Casts) {
   for (DType from : {F32, F64, I32, I64, U8, I8, I16, U16, U32, F16, BF16, BOOL})
     for (DType to : {F32, F64, I32, I64, U8, I8, I16, U16, U32, F16, BF16, BOOL}) {

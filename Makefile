@@ -24,7 +24,7 @@ all: build  ## (default) libraries, the ingot tool and the tests
 # ---- configuration -----------------------------------------------------------------------------------------------------
 # Targets that neither compile nor need a configuration must work before anything is installed.
 UNCONFIGURED := help lines setup check check-long accept codegen-diff run clean defconfig menuconfig savedefconfig distclean \
-                format golden uninstall
+                format golden uninstall kmod
 GOALS := $(or $(MAKECMDGOALS),all)
 ifneq ($(filter-out $(UNCONFIGURED),$(GOALS)),)
 -include $(KCONFIG_CONFIG)
@@ -114,14 +114,29 @@ $B/libtools.a: $(filter-out $B/tools/ingot.o,$(TOOL_OBJ))
 	ar rcs $@ $^
 
 TESTED-tools := reg ring vm wave top
+# The arithmetic of the kernel module, as user space compiles it.
+$B/kmod/%.o: kmod/%.c kmod/logic.h kmod/ingot_uapi.h
+	@mkdir -p $(@D)
+	$(CXX) -x c -std=gnu11 -O1 -g -Wall -Wextra -Werror -I. $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) -c $< -o $@
+WITH-kmod := $B/kmod/logic.o
+
 define TEST
-$B/test_$1: $$(TESTED-$1:%=$B/tools/%.o) $$(patsubst %.cc,$B/%.o,$$(filter-out $$(OFF),$$(wildcard tests/$1/*.cc))) $B/libtools.a $B/libingot.a
+$B/test_$1: $$(WITH-$1) $$(TESTED-$1:%=$B/tools/%.o) $$(patsubst %.cc,$B/%.o,$$(filter-out $$(OFF),$$(wildcard tests/$1/*.cc))) $B/libtools.a $B/libingot.a
 	$$(CXX) $$(LDFLAGS) -o $$@ $$^ -lgtest -lgmock -lgtest_main $$(LIBS) $$(CURSES)
 endef
 $(foreach t,$(TESTS),$(eval $(call TEST,$t)))
 
 $B/bench_%: $B/tests/bench/%.o $B/libingot.a
 	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(TOOL_LIBS)
+
+# ---- the kernel module --------------------------------------------------------------------------------------------------
+.PHONY: kmod
+kmod:           ## ingot.ko for the running kernel, or for KDIR=; INGOT_DEBUG=1 adds fault injection
+	@$(MAKE) --no-print-directory -C kmod
+# Programs for a guest: static, and with nothing of ours but the interface of the module.
+$B/lab/%: tests/kmod/%.c kmod/ingot_uapi.h
+	@mkdir -p $(@D)
+	$(CXX) -x c -std=gnu11 -O1 -g -Wall -Wextra -Werror -static -I. $< -o $@
 
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(patsubst %.cc,$B/%.d,$(wildcard tests/*/*.cc))
 

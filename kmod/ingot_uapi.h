@@ -211,8 +211,9 @@ struct ingot_info {
  * @off_uc: (out) mmap() offset of the uncached mapping
  * @off_wc: (out) mmap() offset of the write-combining mapping
  *
- * An access to a mapping while the device is being reset, is lost or gone is a SIGBUS.
- * After a reset mappings work again.
+ * A BAR is mapped in one of the two ways: until the session ends, mmap() at the other
+ * offset fails with EBUSY. An access to a mapping while the device is being reset, is
+ * lost or gone is a SIGBUS. After a reset mappings work again.
  */
 struct ingot_bar {
 	__u32 argsz;

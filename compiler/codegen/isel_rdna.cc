@@ -183,7 +183,10 @@ class Selector {
           buses += !known, literal = o.imm, has_literal = true;
           continue;
         }
-        o = in_register(o, s.bits > 32 ? 2 : 1, !vector_unit && s.cls == RegClass::SCALAR);
+        if (vector_unit && s.bits <= 32 && s.also == RegClass::SCALAR && buses < most)
+          o = scalar_constant(o.imm);
+        else
+          o = in_register(o, s.bits > 32 ? 2 : 1, !vector_unit && s.cls == RegClass::SCALAR);
       }
       if (to_vector || (is_scalar(o) && s.cls == RegClass::VECTOR && vector_unit && !bus(o, read, buses, most)))
         o = to_vgpr(o, (s.bits + 31) / 32);
@@ -233,6 +236,15 @@ class Selector {
       ins(o.kind == Operand::IMM ? "s_mov_b32" : "v_readfirstlane_b32", {part(r, k), part(o, k)});
     return r;
   }
+  Operand scalar_constant(i64 bits) {  // made once, at the entry
+    if (auto known = constants_.find(bits); known != constants_.end()) return known->second;
+    Operand r = scalar();
+    code_.registers.back().constant = int(code_.constants.size());
+    ins("s_mov_b32", {r, isa::imm(bits)});
+    code_.constants.push_back(code_.lines.back());
+    code_.lines.pop_back();
+    return constants_[bits] = r;
+  }
   Operand in_register(const Operand& o, int dwords, bool scalar_unit) {
     return scalar_unit ? to_sgpr(o, dwords) : to_vgpr(o, dwords);
   }
@@ -269,11 +281,10 @@ class Selector {
     move(group, fixed(15));
     move(item, isa::reg(RegClass::VECTOR, 32, 0));
     i64 local = 0;
+    std::vector<U> params;
     for (U u : toposort(sink)) {
       if (u->op == Op::PARAM) {
-        Operand r = scalar(2);
-        ins("s_load_b64", {r, arguments, fixed(rdna::NULL_REGISTER), isa::imm(u->arg(0) * 8)});
-        registers_[u] = r;
+        params.push_back(u);
       } else if (u->op == Op::LOCAL) {
         registers_[u] = isa::imm(local);
         local += (u->arg(1) * u->dtype.bytes() + 15) / 16 * 16;
@@ -282,6 +293,14 @@ class Selector {
       } else if (u->op == Op::RANGE && u->range_kind() == RangeKind::VECTOR) {
         registers_[u] = item;
       }
+    }
+    std::ranges::sort(params, {}, [](U u) { return u->arg(0); });
+    for (size_t i = 0, n; i < params.size(); i += n) {  // neighbours together
+      for (n = 1; n < 4 && i + n < params.size() && params[i + n]->arg(0) == params[i]->arg(0) + i64(n);) n++;
+      n = std::bit_floor(n);
+      Operand r = scalar(int(2 * n));
+      ins(str("s_load_b", 64 * n), {r, arguments, fixed(rdna::NULL_REGISTER), isa::imm(params[i]->arg(0) * 8)});
+      for (size_t k = 0; k < n; k++) registers_[params[i + k]] = parts(r, int(2 * k), 2);
     }
     code_.local_bytes = local;
     prologue_ = int(code_.lines.size());
@@ -842,7 +861,6 @@ class Selector {
     const int n = dwords_of(t);
     if (y->is_const() && y->const_float() == y->const_float()) {
       Operand r = result(u);
-      b = in_register(b, n, false);
       ins(named(largest ? "v_cmp_lt_" : "v_cmp_gt_", type), {mask, a, b});
       for (int k = 0; k < n; k++) ins("v_cndmask_b32", {part(r, k), part(a, k), part(b, k), mask});
       return;
@@ -876,10 +894,10 @@ class Selector {
     ins(named("v_rcp_", type), {estimate, divisor});
     Operand r = fused(type, remainder(estimate, one), estimate, estimate);
     if (wide) r = fused(type, remainder(r, one), r, r);
-    ins(named("v_div_scale_", type), {dividend, fixed(rdna::VCC_LO), a, b, a}, CodeLine::FENCE);
+    ins(named("v_div_scale_", type), {dividend, fixed(rdna::VCC_LO), a, b, a});
     ins(named("v_mul_", type), {first, dividend, r});
     const Operand q = wide ? first : fused(type, remainder(first, dividend), r, first);
-    ins(named("v_div_fmas_", type), {scaled, remainder(q, dividend), r, q}, CodeLine::FENCE);
+    ins(named("v_div_fmas_", type), {scaled, remainder(q, dividend), r, q});
     ins(named("v_div_fixup_", type), {result(u), scaled, b, a});
   }
   // The approximation is one unit off at most: the neighbours' remainders say which is nearest.
@@ -1285,6 +1303,7 @@ class Selector {
   std::vector<U> stored_;  // memory that the kernel writes
   UMap<int> chunk_of_;
   std::vector<Chunk> chunks_;
+  std::map<i64, Operand> constants_;  // in scalar registers
   std::vector<int> loop_labels_;
   std::vector<Turns> turns_;
   UMap<bool> absorbed_;  // nobody needs its value, or a register holds it that grows

@@ -20,11 +20,12 @@ using isa::RegClass;
 constexpr int load_latency = 5;  // cycles of an L1 hit, on top of the row's own
 constexpr size_t shortest = 4;   // lines worth ordering
 constexpr int groups = 3;        // of registers: scalar, vector, predicate
+constexpr size_t fixed = 256;    // scalar registers that instructions name and nobody allocates
 
 class Orderer {
  public:
   Orderer(MachineCode& code, const RegisterFile& file, int width)
-      : code_(code), width_(width), values_(code.registers.size()) {
+      : code_(code), file_(file), width_(width), values_(code.registers.size() + fixed) {
     const std::vector<u32>* lists[groups] = {&file.scalar, &file.vector, &file.predicate};
     for (int g = 0; g < groups; g++) available_[g] = int(lists[g]->size());
   }
@@ -80,13 +81,18 @@ class Orderer {
     return a.at->imm < end(b) && b.at->imm < end(a);
   }
 
-  // What other lines must not cross: labels, branches, and instructions that name registers themselves.
-  static bool ends_block(CodeLine& line) {
+  // What other lines must not cross: labels, branches, and instructions that name registers which are allocated.
+  bool ends_block(CodeLine& line) const {
     if ((line.kind != CodeLine::INST && line.kind != CodeLine::MOVE) || !line.inst.row) return true;
     bool named = false;
-    each_register(line, [&](u32& r, RegClass, bool, bool) { named |= !is_virtual(r); });
+    each_register(line, [&](u32& r, RegClass c, bool, bool) {
+      named |= !is_virtual(r) && (c != RegClass::SCALAR || r >= fixed || std::ranges::count(file_.scalar, r));
+    });
+    for (const Operand& o : std::span(line.inst.op).first(line.inst.n))
+      named |= o.kind == Operand::MEM && !is_virtual(o.reg);  // the frame
     return named;
   }
+  size_t value_of(u32 r) const { return is_virtual(r) ? position_of(r) : code_.registers.size() + r; }
   int group(u32 v) const {
     RegClass c = code_.registers[v].cls;
     return c == RegClass::SCALAR ? 0 : c == RegClass::VECTOR ? 1 : 2;
@@ -111,7 +117,7 @@ class Orderer {
       for (Value& v : values_)
         if (v.first >= 0 && v.first < start && v.last > start && v.last < end) v.last = end;
     alive_.resize(code_.lines.size() + 2);
-    for (u32 v = 0; v < values_.size(); v++) {
+    for (u32 v = 0; v < code_.registers.size(); v++) {
       if (values_[v].first < 0) continue;
       const int g = group(v);
       if (code_.registers[v].constant >= 0)
@@ -148,9 +154,9 @@ class Orderer {
       const isa::Inst& row = *line.inst.row;
       Node& node = nodes[size_t(i)];
       each_register(line, [&](u32& r, RegClass, bool read, bool written) {
-        u32 v = position_of(r);
+        u32 v = u32(value_of(r));
         if (!values_[v].here++) {
-          values_[v].starts_here = !read && code_.registers[v].constant < 0;
+          values_[v].starts_here = !read && is_virtual(r) && code_.registers[v].constant < 0;
           touched.push_back(v);
         }
         node.touches.push_back({v, read, written});
@@ -295,6 +301,7 @@ class Orderer {
   }
 
   MachineCode& code_;
+  const RegisterFile& file_;
   int width_;
   int available_[groups], live_[groups], peak_[groups];
   std::vector<Value> values_;

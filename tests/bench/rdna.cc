@@ -48,6 +48,7 @@ constexpr Row rows[] = {
        return where(x < 0, x * 0.01, x);
      }},
     {"exponentials", BYTE, [] { return empty({million}).exp(); }},
+    {"half_multiply_add", BYTE, [] { return empty({million}, F16) * empty({million}, F16) + empty({million}, F16); }},
     {"sum_rows", BYTE, [] { return square().sum(1); }},
     {"sum_columns", BYTE,
      [] {

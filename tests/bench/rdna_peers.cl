@@ -115,8 +115,8 @@ KERNEL(256) exponentials(Out y, In x) {
 }
 KERNEL(256) half_multiply_add(global half* restrict d, Half a, Half b, Half c) {
 #pragma clang fp contract(off)
-  INDEX i = group * 1024 + item * 4;
-  *(global h4*)(d + i) = *(const global h4*)(a + i) * *(const global h4*)(b + i) + *(const global h4*)(c + i);
+  INDEX i = group * 2048 + item * 8;
+  *(global h8*)(d + i) = *(const global h8*)(a + i) * *(const global h8*)(b + i) + *(const global h8*)(c + i);
 }
 
 // ---- reductions: a wave takes four rows, or a lane a column --------------------------------------------------------

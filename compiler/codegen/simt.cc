@@ -207,9 +207,17 @@ class WorkItem {
       all.constant *= size, displacement = 0;
       return index(src[0], build(all));
     }
+    bool in_lanes = looped;
+    if (!looped && !lane.terms.empty()) {  // one vector addition for all buffers, not a scalar one of 64 bits for each
+      LinearForm whole = base;
+      whole.terms.insert(whole.terms.end(), lane.terms.begin(), lane.terms.end()), whole.constant = lane.constant;
+      U sum = build(whole);
+      in_lanes = sum->min >= 0 && sum->max < far_away;
+      if (in_lanes) lane = whole, offset = sum, base.terms.clear();
+    }
     const i64 kept = ((displacement % (2 * near)) + 3 * near) % (2 * near) - near, far = displacement - kept;
     displacement = kept;
-    if (far && looped && far > 0 && offset->max + far < far_away && !offset->is_const())
+    if (far && in_lanes && far > 0 && offset->max + far < far_away && !offset->is_const())
       lane.constant += far, offset = build(lane);
     else
       base.constant = far;

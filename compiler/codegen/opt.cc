@@ -355,12 +355,36 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
   for (U r : s.ranges) plan.split(r);
   const i64 wave = machine.lanes(32);
   const double side_by_side = double(machine.workers()) * 4;  // waves that issue at the same time
-  const i64 most_items = 8 * wave;                            // of a work-group
+  const i64 most_items = 8 * wave, most_group = 32;           // of a work-group; waves of one that reduces together
   int narrowest = 32;                                         // element's bits
   for (const Access& a : s.accesses) narrowest = std::min(narrowest, a.index->dtype.bits());
   double outputs = 1;
   for (U r : s.loops) outputs *= double(bound(r));
   auto rounded = [&](i64 n) { return (n + wave - 1) / wave * wave; };
+  auto closed_by_all = [&](U r) {  // a REDUCE inside which another one's lanes run has none
+    return std::ranges::all_of(toposort(sink), [&](U u) {
+      return u->op != Op::REDUCE || !(*s.deps.find(u->src(0)) & s.bit(r)) ||
+             std::ranges::find(u->src(), r) != u->src().end();
+    });
+  };
+  auto same_lanes = [&](U r, U vector) {  // reductions one after the other over as many elements share their lanes
+    return r == vector || (vector->range_kind() == RangeKind::REDUCE && r->range_kind() == RangeKind::REDUCE &&
+                           bound(r) == bound(vector) && closed_by_all(r));
+  };
+  // Of a reduction in lanes: rows that are reduced; neighbours that a lane takes at once; waves that share a row, while
+  // there are fewer rows than waves run side by side.
+  const u64 row_loops = s.main_reduce ? *s.deps.find(s.main_reduce) : 0;
+  const double rows = trips(s, row_loops);
+  auto neighbours = [&](U r) {
+    i64 f = 128 / narrowest;
+    while (f > 1 && (bound(r) % f || bound(r) < 2 * f * wave)) f /= 2;
+    return f;
+  };
+  auto group_waves = [&](U r) {
+    i64 n = 1;
+    while (n < most_group && bound(r) >= 4 * neighbours(r) * n * wave && rows * double(n) < side_by_side) n *= 2;
+    return n;
+  };
   auto cost_of = [&](U vector) {
     const u64 bit = vector ? s.bit(vector) : 0;
     double each = 0;
@@ -368,7 +392,9 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
       double n = 1;
       for (size_t i = 0; i < s.ranges.size(); i++)
         if (U r = s.ranges[i]; deps >> i & 1 && r->range_kind() == RangeKind::REDUCE)
-          n *= r == vector ? std::ceil(double(bound(r)) / double(wave)) : double(bound(r));
+          n *= vector && same_lanes(r, vector) ? std::ceil(double(bound(r)) / double(wave)) : double(bound(r));
+        else if (deps >> i & 1 && vector && vector->range_kind() == RangeKind::REDUCE && !(row_loops >> i & 1))
+          n *= std::ceil(double(bound(s.ranges[i])) / double(wave));
       return n;
     };
     for (const Access& a : s.accesses) {
@@ -380,12 +406,12 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
       each += runs(a.deps) * lines * (a.index->nsrc > 2 ? 2 : 1);
     }
     for (auto& [u, d] : s.alu) each += runs(d) * 0.25;
-    double waves = outputs;
+    double waves = outputs, shared = 1;
     if (vector && vector->range_kind() == RangeKind::REDUCE)
-      each += 12;
+      each += 12, waves = rows, shared = double(group_waves(vector));
     else if (vector)
       waves *= double(rounded(bound(vector))) / double(wave) / double(bound(vector));
-    return each * std::max(1.0, waves / side_by_side) + 1e-9 * waves;
+    return each * std::max(1 / shared, waves / side_by_side) + 1e-9 * waves;
   };
   U vector = nullptr;
   double best = cost_of(nullptr);
@@ -394,12 +420,6 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
     if (double cost = cost_of(r); cost < best * 0.999) best = cost, vector = r;
   };
   for (U r : s.loops) consider(r);
-  auto closed_by_all = [&](U r) {  // a REDUCE inside which another one's lanes run has none
-    return std::ranges::all_of(toposort(sink), [&](U u) {
-      return u->op != Op::REDUCE || !(*s.deps.find(u->src(0)) & s.bit(r)) ||
-             std::ranges::find(u->src(), r) != u->src().end();
-    });
-  };
   if (s.main_reduce)
     for (U r : s.main_reduce->src().subspan(1))
       if (bound(r) >= wave && closed_by_all(r)) consider(r);
@@ -408,7 +428,7 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
     return plan;
   const bool across = vector && vector->range_kind() == RangeKind::REDUCE;
   // Register tile: copies of LOOP ranges while enough waves are left.
-  double waves = across ? outputs : outputs / double(wave);
+  double waves = across ? rows * double(group_waves(vector)) : outputs / double(wave);
   if (s.main_reduce) {
     u64 inner = *s.deps.find(s.main_reduce->src(0));
     std::vector<const Access*> loads;
@@ -451,8 +471,12 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
         break;
       }
   }
-  if (across) {
-    plan.split(vector)->lanes = wave;
+  i64 across_lanes = wave;
+  if (across) {  // several waves to a row, while there are fewer rows than waves run side by side
+    const i64 f = neighbours(vector);
+    across_lanes = wave * group_waves(vector);
+    for (U r : s.reduces)
+      if (same_lanes(r, vector)) *plan.split(r) = {1, f, across_lanes, false, f > 1};
   } else if (vector) {
     Split* p = plan.split(vector);
     const i64 n = bound(vector) / p->unroll;
@@ -479,10 +503,11 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
         if (!(*s.deps.find(s.main_reduce) & s.bit(r)) && bound(r) >= wave &&
             std::ranges::none_of(
                 plan.splits, [](auto& x) { return x.first->range_kind() == RangeKind::LOOP && x.second.lanes > 1; }))
-          plan.split(r)->lanes = wave;
+          plan.split(r)->lanes = across_lanes;
   for (U r : s.loops) plan.split(r)->thread = !across || plan.split(r)->lanes == 1;
-  i64 items = 1;
-  for (auto& [r, x] : plan.splits) items *= x.lanes;
+  i64 items = across ? across_lanes : 1;
+  for (auto& [r, x] : plan.splits)
+    if (!across) items *= x.lanes;
   plan.items = std::max(items, wave);
   return plan;
 }

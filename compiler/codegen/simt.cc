@@ -2,11 +2,12 @@
 // A kernel as one work-item of a GPU sees it: between expand() and linearise(), for machines whose lanes are threads.
 //
 // The numbers of the work-group and of the work-item inside it are given, so THREAD and VECTOR ranges are no loops:
-// their values are taken from those two numbers. A REDUCE over a VECTOR range becomes one across the lanes of a wave.
-// Addresses split into what is the same for a wave, computed once by the scalar unit, and a 32-bit byte offset for each
-// lane; idx arithmetic becomes i32 where its bounds fit, else i64. Afterwards, an INDEX in memory names a base, a byte
-// offset (unsigned when it has 32 bits) and in `arg` a displacement in bytes that an instruction can carry; an INDEX of
-// dtype VOID is such a base: a PARAM and bytes from its start.
+// their values are taken from those two numbers. A REDUCE over a VECTOR range becomes one across the lanes of a wave,
+// and through LDS across the waves of the group when the range is longer than a wave. Addresses split into what is the
+// same for a wave, computed once by the scalar unit, and a 32-bit byte offset for each lane; idx arithmetic becomes i32
+// where its bounds fit, else i64. Afterwards, an INDEX in memory names a base, a byte offset (unsigned when it has 32
+// bits) and in `arg` a displacement in bytes that an instruction can carry; an INDEX of dtype VOID is such a base: a
+// PARAM and bytes from its start.
 #include <algorithm>
 #include <bit>
 #include "compiler/codegen/codegen.h"
@@ -43,8 +44,10 @@ class WorkItem {
   // ---- the numbers of group and item -------------------------------------------------------------------------------
   void number() {
     i64 id = 0;
-    for (U u : toposort(sink_))
+    for (U u : toposort(sink_)) {
       if (u->op == Op::RANGE) id = std::max(id, u->arg(0) + 1);
+      if (u->op == Op::LOCAL) next_local_ = std::max(next_local_, u->arg(0) + 1);
+    }
     auto add = [](std::vector<U>& list, U r) {
       if (std::ranges::find(list, r) == list.end()) list.push_back(r);
     };
@@ -58,9 +61,11 @@ class WorkItem {
       if (u->op == Op::REDUCE)
         for (U r : u->src().subspan(1))
           if (r->range_kind() == RangeKind::VECTOR) add(lanes, r);
-    for (U r : lanes) check(bound(r) == lanes_of_a_wave, "a reduction over ", bound(r), " lanes");
+    if (!lanes.empty()) across_ = bound(lanes[0]);
+    for (U r : lanes)
+      check(bound(r) == across_ && across_ % lanes_of_a_wave == 0, "a reduction over ", bound(r), " lanes");
     if (!lanes.empty()) share_lanes(items, lanes);
-    i64 threads = lanes.empty() ? 1 : lanes_of_a_wave, extent = 1;
+    i64 threads = across_, extent = 1;
     for (U r : items) threads *= bound(r);
     for (U r : groups) extent *= bound(r);
     const i64 whole = (threads + lanes_of_a_wave - 1) / lanes_of_a_wave * lanes_of_a_wave;
@@ -73,17 +78,17 @@ class WorkItem {
     given_.insert(given_.end(), lanes.begin(), lanes.end());
     const bool spare = whole != threads;  // lanes beyond the only range, or the only lane: they do what the first does
     take_apart(groups, group_, 1);
-    for (U r : lanes) value_[r] = simplify(Expr(item_) % lanes_of_a_wave);
-    take_apart(items, item_, lanes.empty() ? 1 : lanes_of_a_wave);
+    for (U r : lanes) value_[r] = simplify(Expr(item_) % across_);
+    take_apart(items, item_, across_);
     if (spare && !items.empty())
       spare_ = Expr(item_) < Expr(threads), value_[items[0]] = make_alu(Op::WHERE, spare_, item_, index_constant(0));
     if (spare && items.empty()) spare_ = Expr(item_) < Expr(1);
   }
-  // What stores over the lanes of a wave, after reductions over them that do not depend on it, has the same lanes.
+  // What stores over the lanes, after reductions over them that do not depend on it, has the same lanes.
   void share_lanes(std::vector<U>& items, std::vector<U>& lanes) {
     std::vector<U> order = toposort(sink_);
     for (size_t i = items.size(); i-- > 0;) {
-      if (bound(items[i]) != lanes_of_a_wave) continue;
+      if (bound(items[i]) != across_) continue;
       UMap<bool> depends;
       bool inside = false;
       for (U u : order) {
@@ -117,6 +122,21 @@ class WorkItem {
     }
     return all;
   }
+  // Each wave's result goes into LDS; every lane combines those of its waves, in their order.
+  U across_waves(Op op, U v) {
+    const i64 waves = across_ / lanes_of_a_wave;
+    const Expr item = item_;
+    U memory = make(Op::LOCAL, v->dtype, {}, {next_local_++, program_.threads / lanes_of_a_wave, 0});
+    U to = make(Op::INDEX, v->dtype,
+                {memory, simplify(item / lanes_of_a_wave), simplify(item % lanes_of_a_wave < Expr(1))});
+    U filled = make(Op::AFTER, v->dtype, {memory, make(Op::STORE, VOID, {to, v})}), all = nullptr;
+    for (i64 k = 0; k < waves; k++) {
+      U from = make(Op::INDEX, v->dtype, {filled, simplify(item / across_ * waves + k)});
+      U one = make(Op::LOAD, v->dtype, {from});
+      all = all ? make(op, v->dtype, {all, one}) : one;
+    }
+    return all;
+  }
   U place() {
     UMap<U> became;
     std::vector<U> src;
@@ -145,6 +165,7 @@ class WorkItem {
       if (lanes) {
         if (src.size() > 1) v = make(Op::REDUCE, u->dtype, src, u->arg());
         v = make(Op::REDUCE, u->dtype, std::array{v, item_}, std::array{u->arg(0), i64(-1)});
+        if (across_ > lanes_of_a_wave) v = across_waves(Op(u->arg(0)), v);
       }
       became[u] = v;
     }
@@ -317,6 +338,7 @@ class WorkItem {
   U sink_;
   Program& program_;
   U group_ = nullptr, item_ = nullptr, spare_ = nullptr;
+  i64 across_ = 1, next_local_ = 0;  // lanes that a REDUCE combines: of one wave or several
   std::vector<U> given_;
   UMap<U> value_, low_, wide_, became_;
 };

@@ -331,6 +331,39 @@ TEST(Kernel, SoftmaxTwoReductions) {
   }
 }
 
+// Few long rows: several waves reduce one and meet in LDS.
+TEST(Kernel, ReductionsAcrossWaves) {
+  const Target gpu{"rdna", "gfx1100", 0, 96};
+  Scoped opt(ctx.OPT, 1);
+  for (Op o : {Op::ADD, Op::MAX, Op::MIN})
+    for (DType t : {F32, F64, I32, F16})
+      for (i64 n : {1000, 1024, 4099}) {
+        Kernel k;
+        U a = k.param(t, 3 * n), c = k.param(t, 3, true), i = k.range(3), l = k.range(n, RangeKind::REDUCE);
+        agree(k, {k.store(c, i, k.reduce(o, k.load(a, Expr(i) * n + l), {l}), {i})}, t == F16 ? 1e-2 : 1e-4,
+              str("row ", o, " ", t, " ", n).c_str());
+      }
+  for (auto [m, n] : {std::array<i64, 2>{1, 1024}, {3, 512}, {5, 1000}}) {  // the second after the first, then stores
+    Kernel k;
+    U a = k.param(F32, m * n), c = k.param(F32, m * n, true), i = k.range(m), j = k.range(n),
+      l = k.range(n, RangeKind::REDUCE);
+    U most = k.reduce(Op::MAX, k.load(a, Expr(i) * n + l), {l});
+    U sum = k.reduce(Op::ADD, make_alu(Op::SUB, k.load(a, Expr(i) * n + l), most), {l});
+    U v = make_alu(Op::FDIV, make_alu(Op::SUB, k.load(a, Expr(i) * n + j), most), sum);
+    agree(k, {k.store(c, Expr(i) * n + j, v, {i, j})}, 1e-4, str("rows ", m, "x", n).c_str());
+    Program p =
+        compile(simplify(make(Op::SINK, VOID, {k.store(c, Expr(i) * n + j, v, {i, j})})), k.params, "rows", gpu);
+    EXPECT_NE(annotate(p).find("s_barrier"), std::string::npos) << annotate(p);
+    EXPECT_EQ(p.extent, m) << annotate(p);
+  }
+  Kernel k;
+  const i64 n = 1 << 20;
+  U a = k.param(F32, n), c = k.param(F32, 1, true), l = k.range(n, RangeKind::REDUCE);
+  U store = k.store(c, index_constant(0), k.reduce(Op::ADD, k.load(a, l), {l}), {});
+  EXPECT_EQ(compile(make(Op::SINK, VOID, {store}), k.params, "sum", gpu).threads, 1024);
+  agree(k, {store}, 1e-4, "sum of 2^20");
+}
+
 TEST(Kernel, ConvolutionForwardAndPadded) {
   for (i64 w : {6, 20, 24}) {
     Kernel k;

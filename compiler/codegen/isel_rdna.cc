@@ -481,8 +481,12 @@ class Selector {
     const int each = dwords_of(t);
     Operand data;
     if (chunk) {
-      data = chunk->data;
-      for (size_t k = 0; k < chunk->members.size(); k++)
+      const Operand first = value(chunk->members[0]->src(1));
+      bool together = is_vector(first) && is_virtual(first.reg);
+      for (size_t k = 1; k < chunk->members.size(); k++)
+        together = together && value(chunk->members[k]->src(1)) == parts(first, int(k) * each, each);
+      data = together ? parts(first, 0, chunk->data.bits / 32) : chunk->data;
+      for (size_t k = 0; k < chunk->members.size() && !together; k++)
         move(parts(data, int(k) * each, each), value(chunk->members[k]->src(1)));
     } else if (t.is_bool()) {
       data = vector();

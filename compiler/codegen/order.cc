@@ -58,7 +58,11 @@ class Orderer {
     bool read, written;
   };
   struct Node {
-    std::vector<int> next;  // that wait for it
+    struct Next {
+      int node;
+      bool result;  // it needs the result, and does not only come later
+    };
+    std::vector<Next> next;  // that wait for it
     std::vector<Touch> touches;
     int waits = 0, latency = 1, path = 0, ready = 0;
   };
@@ -131,8 +135,8 @@ class Orderer {
 
   void order(size_t begin, size_t end) {
     std::vector<Node> nodes(end - begin);
-    auto edge = [&](int from, int to) {
-      if (from >= 0 && from != to) nodes[size_t(from)].next.push_back(to), nodes[size_t(to)].waits++;
+    auto edge = [&](int from, int to, bool result = true) {
+      if (from >= 0 && from != to) nodes[size_t(from)].next.push_back({to, result}), nodes[size_t(to)].waits++;
     };
     // Flags: a writer that nobody reads only keeps out of the way of those that somebody does.
     std::vector<bool> live(nodes.size());
@@ -167,7 +171,8 @@ class Orderer {
       for (const Touch& t : node.touches) {
         if (!t.written) continue;
         Value& v = values_[t.value];
-        edge(v.writer, i);
+        const bool in_parts = t.value < code_.registers.size() && code_.registers[t.value].count > 1 && !t.read;
+        edge(v.writer, i, !in_parts);
         for (int reader : v.readers) edge(reader, i);
         v.writer = i, v.readers.clear();
       }
@@ -219,7 +224,8 @@ class Orderer {
     for (int i = n; i-- > 0;) {
       Node& node = nodes[size_t(i)];
       node.path = node.latency;
-      for (int to : node.next) node.path = std::max(node.path, node.latency + nodes[size_t(to)].path);
+      for (auto [to, result] : node.next)
+        node.path = std::max(node.path, (result ? node.latency : 0) + nodes[size_t(to)].path);
     }
     std::vector<int> came(static_cast<size_t>(n)), chosen;
     for (int i = 0; i < n; i++) came[size_t(i)] = i;
@@ -257,9 +263,9 @@ class Orderer {
       take(node);
       chosen.push_back(next);
       issued++;
-      for (int to : node.next) {
+      for (auto [to, result] : node.next) {
         Node& t = nodes[size_t(to)];
-        t.ready = std::max(t.ready, cycle + node.latency);
+        t.ready = std::max(t.ready, cycle + (result ? node.latency : 0));
         if (!--t.waits) t.ready <= cycle ? make_ready(to) : waiting.push({t.ready, to});
       }
     }

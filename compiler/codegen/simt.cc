@@ -313,7 +313,9 @@ class WorkItem {
       src.clear();
       bool wide_sources = false;
       const bool keeps = u->op == Op::STORE || u->op == Op::REDUCE;
-      for (U s : u->src()) wide_sources |= s->dtype.scalar == Scalar::IDX && s->op != Op::RANGE && !fits_i32(s);
+      for (U s : u->src())
+        wide_sources |=
+            s->dtype.scalar == Scalar::IDX && (u->op == Op::BITCAST || (s->op != Op::RANGE && !fits_i32(s)));
       if (u->op == Op::INDEX) {
         U memory = memory_of(u), offset = u->src(1);
         i64 bytes = memory->arg(1) * memory->dtype.bytes();

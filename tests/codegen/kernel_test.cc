@@ -402,6 +402,32 @@ struct Product {
   }
 };
 
+// A loop of a GPU adds to its addresses, and counts with a carry unless its body asks for the number of the turn.
+TEST(Kernel, TurnsOfALoop) {
+  const Target gpu{"rdna", "gfx1100", 0, 96};
+  std::string text;
+  auto count = [&](std::string_view what) {
+    size_t found = 0;
+    for (size_t at = 0; (at = text.find(what, at)) != text.npos; at++) found++;
+    return found;
+  };
+  Product p(F32, 64, 4096, 256, false);
+  text = annotate(compile(p.sink, p.k.params, "product", gpu));
+  EXPECT_EQ(count("s_cmp_"), 0u) << text;
+  ASSERT_EQ(count("s_cbranch_scc0"), 1u) << text;
+  const size_t end = text.find("s_cbranch_scc0"), begin = text.rfind("s_mov_b32", end);
+  EXPECT_EQ(text.substr(begin, end - begin).find("s_lshl"), std::string::npos) << text;
+  Kernel k;
+  U a = k.param(F32, 121 * 40), c = k.param(F32, 40, true), i = k.range(40);
+  U outer = k.range(11, RangeKind::REDUCE), inner = k.range(11, RangeKind::REDUCE);
+  U weighted = make_alu(Op::MUL, k.load(a, (Expr(outer) * 11 + inner) * 40 + i), cast(inner, F32));
+  U sink = make(Op::SINK, VOID, {k.store(c, i, k.reduce(Op::ADD, weighted, {outer, inner}), {i})});
+  text = annotate(compile(sink, k.params, "weighted", gpu));
+  EXPECT_EQ(count("s_cmp_lt_i32"), 1u) << text;    // of the inner loop
+  EXPECT_EQ(count("s_cbranch_scc0"), 1u) << text;  // of the outer one
+  agree(k, {k.store(c, i, k.reduce(Op::ADD, weighted, {outer, inner}), {i})}, 1e-5, "weighted");
+}
+
 TEST(Stage, PacksWhatLanesCannotReadSideBySide) {
   for (const Target& t : targets()) {
     if (t.isa != "x86") continue;

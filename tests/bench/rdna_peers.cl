@@ -119,13 +119,19 @@ KERNEL(256) half_multiply_add(global half* restrict d, Half a, Half b, Half c) {
   *(global h8*)(d + i) = *(const global h8*)(a + i) * *(const global h8*)(b + i) + *(const global h8*)(c + i);
 }
 
-// ---- reductions: a wave takes four rows, or a lane a column --------------------------------------------------------
+// ---- reductions: a wave takes four rows, four neighbours a lane, with two accumulators each; or a lane a column ------
+#define ROWS(r) UNROLL for (int r = 0; r < 4; r++)
+#define ROW_STEPS LOOP for (INDEX k = item * 4; k < 1024; k += 128)
+#define ACCUMULATORS(x) {{x, x}, {x, x}, {x, x}, {x, x}}
 KERNEL(32) sum_rows(Out y, In x) {
-  float s[4] = {0, 0, 0, 0};
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 4; r++) s[r] += x[(group * 4 + r) * 1024 + k + item];
-  UNROLL for (int r = 0; r < 4; r++) s[r] = sum_of_lanes(s[r]);
-  if (item == 0) STORE4(y + group * 4, ((f4){s[0], s[1], s[2], s[3]}));
+  float s[4][2] = ACCUMULATORS(0);
+  ROW_STEPS ROWS(r) {
+    f4 v = LOAD4(x + (group * 4 + r) * 1024 + k);
+    UNROLL for (int u = 0; u < 4; u++) s[r][u % 2] += v[u];
+  }
+  f4 all;
+  ROWS(r) all[r] = sum_of_lanes(s[r][0] + s[r][1]);
+  if (item == 0) STORE4(y + group * 4, all);
 }
 KERNEL(256) sum_columns(Out y, In x) {
   float s[8] = {0, 0, 0, 0, 0, 0, 0, 0};
@@ -135,21 +141,24 @@ KERNEL(256) sum_columns(Out y, In x) {
   y[group * 256 + item] = s[0];
 }
 KERNEL(32) max_rows(Out y, In x) {
-  float s[4] = {-__builtin_inff(), -__builtin_inff(), -__builtin_inff(), -__builtin_inff()};
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 4; r++) s[r] = maximum(s[r], x[(group * 4 + r) * 1024 + k + item]);
-  UNROLL for (int r = 0; r < 4; r++) s[r] = maximum_of_lanes(s[r]);
-  if (item == 0) STORE4(y + group * 4, ((f4){s[0], s[1], s[2], s[3]}));
+  float s[4][2] = ACCUMULATORS(-__builtin_inff());
+  ROW_STEPS ROWS(r) {
+    f4 v = LOAD4(x + (group * 4 + r) * 1024 + k);
+    UNROLL for (int u = 0; u < 4; u++) s[r][u % 2] = maximum(s[r][u % 2], v[u]);
+  }
+  f4 all;
+  ROWS(r) all[r] = maximum_of_lanes(maximum(s[r][0], s[r][1]));
+  if (item == 0) STORE4(y + group * 4, all);
 }
 KERNEL(32) dot_rows(Out y, In a, In b) {
-  float s[4] = {0, 0, 0, 0};
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 4; r++) {
-      INDEX i = (group * 4 + r) * 1024 + k + item;
-      s[r] += a[i] * b[i];
-    }
-  UNROLL for (int r = 0; r < 4; r++) s[r] = sum_of_lanes(s[r]);
-  if (item == 0) STORE4(y + group * 4, ((f4){s[0], s[1], s[2], s[3]}));
+  float s[4][2] = ACCUMULATORS(0);
+  ROW_STEPS ROWS(r) {
+    f4 v = LOAD4(a + (group * 4 + r) * 1024 + k), w = LOAD4(b + (group * 4 + r) * 1024 + k);
+    UNROLL for (int u = 0; u < 4; u++) s[r][u % 2] += v[u] * w[u];
+  }
+  f4 all;
+  ROWS(r) all[r] = sum_of_lanes(s[r][0] + s[r][1]);
+  if (item == 0) STORE4(y + group * 4, all);
 }
 KERNEL(32) max_pool(Out y, In x) {
   float s[16];
@@ -164,12 +173,14 @@ KERNEL(32) max_pool(Out y, In x) {
 
 // ---- softmax, layer norm -------------------------------------------------------------------------------------------
 KERNEL(32) softmax_sums(Out y, In x, In largest) {
-  float s[4] = {0, 0, 0, 0};
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 4; r++)
-      s[r] += exponential(x[(group * 4 + r) * 1024 + k + item] - largest[group * 4 + r]);
-  UNROLL for (int r = 0; r < 4; r++) s[r] = sum_of_lanes(s[r]);
-  if (item == 0) STORE4(y + group * 4, ((f4){s[0], s[1], s[2], s[3]}));
+  float s[4][2] = ACCUMULATORS(0);
+  ROW_STEPS ROWS(r) {
+    f4 v = LOAD4(x + (group * 4 + r) * 1024 + k);
+    UNROLL for (int u = 0; u < 4; u++) s[r][u % 2] += exponential(v[u] - largest[group * 4 + r]);
+  }
+  f4 all;
+  ROWS(r) all[r] = sum_of_lanes(s[r][0] + s[r][1]);
+  if (item == 0) STORE4(y + group * 4, all);
 }
 KERNEL(256) softmax(Out y, In x, In largest, In sum) {
   INDEX i = group * 1024 + item * 4;
@@ -178,14 +189,14 @@ KERNEL(256) softmax(Out y, In x, In largest, In sum) {
   STORE4(y + i, v);
 }
 KERNEL(32) layer_norm_deviation(Out y, In x, In mean) {
-  float s[4] = {0, 0, 0, 0};
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 4; r++) {
-      float d = x[(group * 4 + r) * 1024 + k + item] - mean[group * 4 + r];
-      s[r] += d * d;
-    }
-  UNROLL for (int r = 0; r < 4; r++) s[r] = 1 / __builtin_sqrtf(sum_of_lanes(s[r]) * bits(0x3a800000) + 1e-5f);
-  if (item == 0) STORE4(y + group * 4, ((f4){s[0], s[1], s[2], s[3]}));
+  float s[4][2] = ACCUMULATORS(0);
+  ROW_STEPS ROWS(r) {
+    f4 v = LOAD4(x + (group * 4 + r) * 1024 + k) - mean[group * 4 + r];
+    UNROLL for (int u = 0; u < 4; u++) s[r][u % 2] += v[u] * v[u];
+  }
+  f4 all;
+  ROWS(r) all[r] = 1 / __builtin_sqrtf(sum_of_lanes(s[r][0] + s[r][1]) * bits(0x3a800000) + 1e-5f);
+  if (item == 0) STORE4(y + group * 4, all);
 }
 KERNEL(256) layer_norm(Out y, In x, In mean, In scale) {
   INDEX i = group * 1024 + item * 4;
@@ -209,11 +220,16 @@ KERNEL(32) permute(Out y, In x) {
 }
 
 // ---- products ------------------------------------------------------------------------------------------------------
-KERNEL(32) matrix_vector(Out y, In a, In x) {
+KERNEL(32) matrix_vector(Out y, In a, In x) {  // a wave takes sixteen rows
   float s[16];
   UNROLL for (int r = 0; r < 16; r++) s[r] = 0;
-  LOOP for (INDEX k = 0; k < 1024; k += 32)
-    UNROLL for (int r = 0; r < 16; r++) s[r] += a[(group * 16 + r) * 1024 + k + item] * x[k + item];
+  ROW_STEPS {
+    f4 w = LOAD4(x + k);
+    UNROLL for (int r = 0; r < 16; r++) {
+      f4 v = LOAD4(a + (group * 16 + r) * 1024 + k);
+      UNROLL for (int u = 0; u < 4; u++) s[r] += v[u] * w[u];
+    }
+  }
   UNROLL for (int r = 0; r < 16; r++) s[r] = sum_of_lanes(s[r]);
   if (item == 0)
     UNROLL for (int r = 0; r < 16; r += 4) STORE4(y + group * 16 + r, ((f4){s[r], s[r + 1], s[r + 2], s[r + 3]}));

@@ -45,7 +45,6 @@ enum State : u8 {
 #define STATE(name, ...) name,
 #define DPP DPP_WORD
 #include "compiler/isa/rdna_state.def"
-#undef STATE
 };
 struct StateRow {
   Word word;
@@ -54,7 +53,6 @@ struct StateRow {
 inline constexpr StateRow state_rows[] = {
 #define STATE(name, word, low, bits, doc) {word, low, bits},
 #include "compiler/isa/rdna_state.def"
-#undef STATE
 #undef DPP
 };
 constexpr u32 state(State s, u64 word) { return u32(word >> state_rows[s].low & ((u64(1) << state_rows[s].bits) - 1)); }

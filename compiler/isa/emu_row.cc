@@ -215,7 +215,6 @@ void Unit::plan_dpp() {
   if (int n = int(control) - base; control >= first && control <= last && !eights) \
     from = source, there = exists, (void)n;
 #include "compiler/isa/rdna_kind.def"
-#undef DPP_CONTROL
     from += l & 16;
     there = there && (c_->m.fetch_inactive || exec_ >> from & 1);
     bool kept = !eights && ((!there && !state(BOUND_CTRL, word)) || !(state(ROW_MASK, word) >> l / 16 & 1) ||
@@ -306,7 +305,6 @@ void Unit::wait(const Part& p) {
     if (std::string_view(text) == "depctr_va_vdst" && !n) k.trans_clear = k.valu; \
   }
 #include "compiler/isa/rdna_kind.def"
-#undef COUNTER
 }
 
 void Unit::move_relative(const Part& p) {
@@ -352,7 +350,6 @@ void Unit::hardware_register(const Part& p) {
 #define SYMBOL(spelling, value, name) \
   if (KIND_##spelling == KIND_hwreg && value == state(REGISTER, word)) reg = name;
 #include "compiler/isa/rdna_kind.def"
-#undef SYMBOL
   u32 mask = u32(((u64(1) << size) - 1) << at);
   if (p.row->function == SET_REGISTER) {
     u32 v = raw_dword(p, k == 0 ? 1 : 0, 0, 0);

@@ -5,6 +5,8 @@
 // reach until nothing changes (branches only grow, so it ends), the last emits. So a branch is as short as it can be.
 #include "compiler/isa/isa.h"
 
+#include <algorithm>
+#include <charconv>
 #include <map>
 
 namespace ingot::isa {
@@ -108,6 +110,43 @@ Operand mem(int bits, u32 base, i64 displacement, u32 index, int scale) {
   return o;
 }
 
+bool Text::is_word(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
+}
+void Text::spaces() { s.remove_prefix(std::min(s.size(), s.find_first_not_of(" \t"))); }
+bool Text::take(std::string_view t) {
+  spaces();
+  if (!s.starts_with(t)) return false;
+  s.remove_prefix(t.size());
+  return true;
+}
+bool Text::take_word(std::string_view t) {
+  spaces();
+  return (s.size() <= t.size() || !is_word(s[t.size()])) && take(t);
+}
+std::string_view Text::word() {
+  spaces();
+  size_t n = 0;
+  while (n < s.size() && is_word(s[n])) n++;
+  std::string_view w = s.substr(0, n);
+  s.remove_prefix(n);
+  return w;
+}
+bool Text::integer(i64& v) {
+  spaces();
+  std::string_view t = s;
+  bool minus = t.starts_with("-");
+  if (minus || t.starts_with("+")) t.remove_prefix(1);
+  int base = t.starts_with("0x") || t.starts_with("0X") ? 16 : 10;
+  if (base == 16) t.remove_prefix(2);
+  u64 value;
+  auto [end, problem] = std::from_chars(t.data(), t.data() + t.size(), value, base);
+  if (problem != std::errc() || (end != t.data() + t.size() && is_word(*end))) return false;
+  v = minus ? i64(-value) : i64(value);
+  s.remove_prefix(size_t(end - s.data()));
+  return true;
+}
+
 std::string disassemble(const Isa& isa, std::span<const u8> code, bool with_encoding) {
   std::string out;
   size_t digits = code.size() > 0xfff ? 8 : 4;
@@ -150,12 +189,8 @@ std::vector<u8> assemble(const Isa& isa, std::string_view text) {
     return s;
   };
   auto is_name = [](std::string_view s) {
-    if (s.empty() || (s[0] >= '0' && s[0] <= '9')) return false;
-    for (char c : s)
-      if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.' ||
-            c == '$'))
-        return false;
-    return true;
+    return !s.empty() && !(s[0] >= '0' && s[0] <= '9') &&
+           std::ranges::all_of(s, [](char c) { return Text::is_word(c) || c == '$'; });
   };
   std::vector<Line> lines;
   std::map<std::string, size_t, std::less<>> labels;  // name -> line that follows

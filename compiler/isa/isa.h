@@ -8,7 +8,8 @@
 namespace ingot::isa {
 
 // ---- isa.cc: what every ISA shares ---------------------------------------------------------------------------------
-enum class RegClass : u8 {  // x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest is never allocated
+// x86: r*, xmm/ymm/zmm, k*, rflags, rip; the rest is never allocated
+enum class RegClass : u8 {
   NONE,
   SCALAR,
   VECTOR,
@@ -208,6 +209,51 @@ inline const Inst* find_row(const Isa& isa, std::string_view name, std::span<con
 std::string disassemble(const Isa&, std::span<const u8> code, bool with_encoding);  // one line per instruction
 std::vector<u8> assemble(const Isa&,
                          std::string_view text);  // lines, `label:` and comments after # or ;  Error with line
+
+// ---- what the ISAs are written with --------------------------------------------------------------------------------
+template <class R>
+struct TableView {  // rows of one .def, and the meanings that they count into
+  const R* rows;
+  size_t n;
+  const Effect* meanings;
+};
+template <class R>
+struct Tables {  // those of an ISA, one after another
+  std::span<const TableView<R>* const> list;
+  size_t rows() const {
+    size_t n = 0;
+    for (const TableView<R>* t : list) n += t->n;
+    return n;
+  }
+  const R& row(size_t i) const {
+    auto t = list.begin();
+    for (; i >= (*t)->n; t++) i -= (*t)->n;
+    return (*t)->rows[i];
+  }
+  std::span<const Effect> effects(const Inst& r) const {
+    for (const TableView<R>* t : list)
+      if (!std::less<>()(&r, static_cast<const Inst*>(t->rows)) &&
+          std::less<>()(&r, static_cast<const Inst*>(t->rows + t->n)))
+        return {t->meanings + r.effect, r.effects};
+    unreachable();
+  }
+};
+// What stands before the next c; that and the c come off the front.
+constexpr std::string_view next_word(std::string_view& s, char c = ' ') {
+  std::string_view w = s.substr(0, s.find(c));
+  s.remove_prefix(std::min(s.size(), w.size() + 1));
+  return w;
+}
+struct Text {  // a line being read: what is taken comes off its front
+  std::string_view s;
+  static bool is_word(char c);
+  void spaces();
+  bool at_end() { return spaces(), s.empty(); }
+  bool take(std::string_view t);
+  bool take_word(std::string_view t);  // not as the beginning of a longer one
+  std::string_view word();
+  bool integer(i64& v);  // decimal or 0x…, with a sign
+};
 
 // ---- x86.cc: features (bits of features_of) ------------------------------------------------------------------------
 namespace x86 {

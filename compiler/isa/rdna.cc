@@ -21,41 +21,22 @@ using namespace rdna::fields;
 using Bytes = std::vector<u8>;
 
 // ---- tables -------------------------------------------------------------------------------------------------------
-extern const TableView rdna_scalar, rdna_vop, rdna_compare, rdna_vop3, rdna_ds, rdna_flat, rdna_global;
-static const TableView* const tables[] = {&rdna_scalar, &rdna_vop,  &rdna_compare, &rdna_vop3,
-                                          &rdna_ds,     &rdna_flat, &rdna_global};
-static size_t row_count() {
-  size_t n = 0;
-  for (const TableView* t : tables) n += t->n;
-  return n;
-}
-const Row& rdna::row_at(size_t i) {
-  for (const TableView* t : tables) {
-    if (i < t->n) return t->rows[i];
-    i -= t->n;
-  }
-  unreachable();
-}
-std::span<const Effect> rdna_effects(const Inst& r) {
-  for (const TableView* t : tables)
-    if (!std::less<>()(&r, static_cast<const Inst*>(t->rows)) &&
-        std::less<>()(&r, static_cast<const Inst*>(t->rows + t->n)))
-      return {t->meanings + r.effect, r.effects};
-  unreachable();
-}
+extern const TableView<Row> rdna_scalar, rdna_vop, rdna_compare, rdna_vop3, rdna_ds, rdna_flat, rdna_global;
+static const TableView<Row>* const table_list[] = {&rdna_scalar, &rdna_vop,  &rdna_compare, &rdna_vop3,
+                                                   &rdna_ds,     &rdna_flat, &rdna_global};
+static constexpr Tables<Row> tables{table_list};
+const Row& rdna::row_at(size_t i) { return tables.row(i); }
+std::span<const Effect> rdna_effects(const Inst& r) { return tables.effects(r); }
 
 #define SAME "="
 #define ABSENT ""
 static constexpr Layout later(const Layout& first, const Layout& other, bool same) { return same ? first : other; }
-#define FORMAT(...)
 #define LAYOUT(name, gfx11, gfx12) \
   {Layout(gfx11),                  \
    later(Layout(gfx11), Layout(std::string_view(gfx12) == SAME ? "" : gfx12), std::string_view(gfx12) == SAME)},
 static constexpr Layout layouts[LAYOUTS][GENERATIONS] = {
 #include "compiler/isa/rdna_format.def"
 };
-#undef LAYOUT
-#undef FORMAT
 #undef SAME
 #undef ABSENT
 
@@ -97,7 +78,7 @@ struct Index {  // rows by generation, layout and opcode; by name; the half of a
   std::unordered_map<const Inst*, const Row*> half;
   static u32 key(Generation g, LayoutName l, u32 op) { return u32(g) << 24 | u32(l) << 16 | op; }
   Index() {
-    for (size_t i = 0; i < row_count(); i++) {
+    for (size_t i = 0; i < tables.rows(); i++) {
       const Row& r = row_at(i);
       named[r.name].push_back(u16(i));
       for (int g = 0; g < GENERATIONS; g++) {
@@ -479,7 +460,6 @@ static bool known_dpp_control(u32 control) {
 #define DPP_CONTROL(first, last, ...) \
   if (control >= first && control <= last) return true;
 #include "compiler/isa/rdna_kind.def"
-#undef DPP_CONTROL
   return control < 256;
 }
 
@@ -658,7 +638,7 @@ static constexpr Waits waits{queues, hazards, delays, hints};
 template <Generation g>
 static Isa isa_for(std::string_view arch, std::string_view doc) {
   Isa isa;
-  isa.name = "rdna", isa.doc = doc, isa.rows = row_count();
+  isa.name = "rdna", isa.doc = doc, isa.rows = tables.rows();
   isa.row = [](size_t i) -> const Inst& { return row_at(i); };
   isa.encode = [](const Instruction& in, Bytes& out) { return rdna::encode(g, in, out); };
   isa.decode = [](std::span<const u8> bytes, Instruction& out) { return decode(g, bytes, out); };

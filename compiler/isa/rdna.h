@@ -77,8 +77,7 @@ struct Layout {
     auto each = [&](bool emit) {
       std::string_view s = text;
       while (!s.empty()) {
-        std::string_view w = s.substr(0, s.find(' '));
-        s.remove_prefix(w.size() < s.size() ? w.size() + 1 : s.size());
+        std::string_view w = next_word(s);
         if (w.empty()) continue;
         if (w[0] == '0' || w[0] == '1') {
           for (char c : w) {
@@ -117,37 +116,28 @@ struct Layout {
 };
 enum LayoutName : u8 {
 #define LAYOUT(name, ...) LAYOUT_##name,
-#define FORMAT(...)
 #include "compiler/isa/rdna_format.def"
-#undef LAYOUT
-#undef FORMAT
   LAYOUTS
 };
 enum Format : u8 {
-#define LAYOUT(...)
 #define FORMAT(name, ...) name,
 #include "compiler/isa/rdna_format.def"
-#undef LAYOUT
-#undef FORMAT
   FORMATS
 };
 enum QueueName : u8 {
 #define QUEUE(name, ...) name,
 #include "compiler/isa/rdna_wait.def"
-#undef QUEUE
   QUEUES
 };
 inline constexpr Queue queues[] = {
 #define QUEUE(name, counter, instruction, operand, most, in_order, whole, doc) \
   {#name, counter, instruction, operand, most, in_order, whole},
 #include "compiler/isa/rdna_wait.def"
-#undef QUEUE
 };
 constexpr u8 queues_named(std::string_view s) {
   u8 bits = 0;
   while (!s.empty()) {
-    std::string_view w = s.substr(0, s.find(' '));
-    s.remove_prefix(w.size() < s.size() ? w.size() + 1 : s.size());
+    std::string_view w = next_word(s);
     size_t i = 0;
     while (queues[i].name != w) i++;  // past the end: does not compile
     bits |= u8(1 << i);
@@ -157,22 +147,18 @@ constexpr u8 queues_named(std::string_view s) {
 enum HazardName : u8 {
 #define HAZARD(name, ...) name,
 #include "compiler/isa/rdna_wait.def"
-#undef HAZARD
 };
 inline constexpr Hazard hazards[] = {
 #define HAZARD(name, first, second, ...) {#name, Inst::first, Inst::second, __VA_ARGS__},
 #include "compiler/isa/rdna_wait.def"
-#undef HAZARD
 };
 inline constexpr Delay delays[] = {
 #define DELAY(unit, ...) {Inst::unit, __VA_ARGS__},
 #include "compiler/isa/rdna_wait.def"
-#undef DELAY
 };
 inline constexpr std::string_view hints[] = {
 #define HINT(text) text,
 #include "compiler/isa/rdna_wait.def"
-#undef HINT
 };
 struct FormatRow {
   std::string_view name;
@@ -184,12 +170,9 @@ struct FormatRow {
   LayoutName layout;
 };
 inline constexpr FormatRow formats[] = {
-#define LAYOUT(...)
 #define FORMAT(name, cycles, vop3, trait, answers, silent, places) \
   {#name, cycles, vop3, Inst::trait, queues_named(answers), queues_named(silent), places, LAYOUT_##name},
 #include "compiler/isa/rdna_format.def"
-#undef LAYOUT
-#undef FORMAT
 };
 
 // ---- classes and functions ----------------------------------------------------------------------------------------
@@ -197,7 +180,6 @@ enum Class : u8 {
   PLAIN,
 #define CLASS(name, ...) CLASS_##name,
 #include "compiler/isa/rdna_class.def"
-#undef CLASS
 };
 struct ClassRow {
   std::string_view name;
@@ -208,13 +190,11 @@ inline constexpr ClassRow classes[] = {
     {"", 0, 0, "the format's"},
 #define CLASS(name, cycles, trait, doc) {#name, cycles, Inst::trait, doc},
 #include "compiler/isa/rdna_class.def"
-#undef CLASS
 };
 enum Function : u8 {
   NO_FUNCTION,
 #define FUNCTION(name, ...) name,
 #include "compiler/isa/rdna_function.def"
-#undef FUNCTION
 };
 struct FunctionRow {
   std::string_view name, doc;
@@ -223,7 +203,6 @@ inline constexpr FunctionRow functions[] = {
     {"", ""},
 #define FUNCTION(name, doc) {#name, doc},
 #include "compiler/isa/rdna_function.def"
-#undef FUNCTION
 };
 
 // ---- operands -----------------------------------------------------------------------------------------------------
@@ -231,7 +210,6 @@ enum ImmediateKind : u8 {  // how an immediate is spelled
   NOT_IMMEDIATE,
 #define KIND(name, ...) KIND_##name,
 #include "compiler/isa/rdna_kind.def"
-#undef KIND
 };
 struct KindRow {
   std::string_view name;
@@ -243,7 +221,6 @@ inline constexpr KindRow kinds[] = {
     {"", fields::NOWHERE, 0, false},
 #define KIND(name, place, bits, is_signed, ...) {#name, fields::place, bits, is_signed},
 #include "compiler/isa/rdna_kind.def"
-#undef KIND
 };
 // Special numbers of scalar registers: those of the 8-bit source field (rdna_kind.def has their names).
 inline constexpr u32 VCC_LO = 106, NULL_REGISTER = 124, M0_REGISTER = 125, EXEC_LO = 126, SCC_REGISTER = 253;
@@ -335,12 +312,53 @@ struct Row : Inst {
   Function function = NO_FUNCTION;
   u8 encodings = HAS_BASE;
   u8 neg = 0, abs = 0, sel = 0, sel_hi = 0;  // bit per source; sel bit 3: the result
-  bool clamp = false, omod = false, has_sdst = false, returns = false;
-  u8 gds = 0;  // 1: the modifier gds may be given, 2: it must
-  bool mixed = false, true16 = false,
-       sext = false;  // fma_mix: op_sel_hi says that an operand is f16; 16-bit registers are named .l and .h
+  bool has_sdst = false, sext = false;
+  // Of columns: a modifier that may be given (gds 2: it must); fma_mix: op_sel_hi says that an operand is f16; 16-bit
+  // registers are named .l and .h.
+  u8 clamp = 0, omod = 0, gds = 0, returns = 0, mixed = 0, true16 = 0;
   ImmediateKind kind[max_specs] = {};
 };
+
+// clang-format off
+struct Column {
+  std::string_view text;
+  u8 Row::*member;
+  u8 value;
+};
+inline constexpr Column plain_columns[] = {
+    {"clamp", &Row::clamp, 1}, {"-clamp", &Row::clamp, 0}, {"omod", &Row::omod, 1}, {"-omod", &Row::omod, 0},
+    {"-abs", &Row::abs, 0}, {"returns", &Row::returns, 1}, {"gds", &Row::gds, 2}, {"-gds", &Row::gds, 0},
+    {"mixed", &Row::mixed, 1}, {"true16", &Row::true16, 1},
+};
+struct ImplicitOperand {  // as scalar rows see it: VCC and EXEC are numbers
+  std::string_view text;
+  RegClass cls;
+  u32 number;
+  u16 bits;
+  Scalar type;
+};
+inline constexpr ImplicitOperand implicit_operands[] = {
+    {"scc",  RegClass::FLAGS,   SCC_REGISTER, 1,  Scalar::BOOL}, {"vcc", RegClass::SCALAR, VCC_LO,      32, Scalar::U32},
+    {"exec", RegClass::SCALAR,  EXEC_LO,      32, Scalar::U32},  {"m0",  RegClass::SCALAR, M0_REGISTER, 32, Scalar::U32},
+    {"pc",   RegClass::POINTER, 0,            64, Scalar::U64},  {"mem", RegClass::MEMORY, 0,           0,  Scalar::VOID},
+};  // from N_SCC on
+struct NamedField {
+  Name name;
+  Field field;
+};
+inline constexpr NamedField named_fields[] = {
+    {N_D0, fields::VDST}, {N_D0, fields::SDST}, {N_S0, fields::SRC0}, {N_S1, fields::SRC1}, {N_S2, fields::SRC2},
+    {N_SIMM, fields::SIMM}, {N_SIMM, fields::LIT}, {N_DATA, fields::DATA}, {N_DATA2, fields::DATA2},
+};  // the first that the row has
+struct FunctionTrait {
+  Function function;
+  u16 trait;
+};
+inline constexpr FunctionTrait function_traits[] = {
+    {NOTHING, Inst::NO_OPERATION}, {KEEP_TOGETHER, Inst::CLAUSE}, {INVALIDATE, Inst::FORGETS}, {MOVE_RELATIVE, Inst::RELATIVE},
+    {SET_MODE, Inst::SETS_MODE}, {SET_REGISTER, Inst::SETS_MODE},
+};
+// clang-format on
 
 struct Source {  // a row as written, before its meaning goes into the table's list
   using enum fields::Field;
@@ -364,8 +382,7 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     suggest_modifiers();
     row.gds = row.format == DS;
     while (!columns.empty()) {
-      std::string_view w = columns.substr(0, columns.find(' '));
-      columns.remove_prefix(w.size() < columns.size() ? w.size() + 1 : columns.size());
+      std::string_view w = next_word(columns);
       if (!w.empty()) column(w);
     }
     bind_meaning();
@@ -408,14 +425,12 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     std::string_view places = formats[row.format].places;
     if (row.format == VOP3SD) row.format = VOP3, row.has_sdst = true;
     auto next_place = [&] {
-      std::string_view w = places.substr(0, places.find(' '));
-      places.remove_prefix(w.size() < places.size() ? w.size() + 1 : places.size());
+      std::string_view w = next_word(places);
       if (w.empty()) throw "the format has no place for this operand";
       return field_named(w);
     };
     while (!text.empty()) {
-      std::string_view t = text.substr(0, text.find(' '));
-      text.remove_prefix(t.size() < text.size() ? t.size() + 1 : text.size());
+      std::string_view t = next_word(text);
       if (t.empty()) continue;
       if (t == "_") {  // this place stays empty
         next_place();
@@ -469,31 +484,35 @@ struct Source {  // a row as written, before its meaning goes into the table's l
   }
   constexpr void suggest_modifiers() {
     if (row.format < VOP1 || row.format > VOP3P) return;
-    bool wide = false, float_source = false;
-    u8 sources = 0, floats = 0;
+    bool wide = false;
+    u8 floats = 0;
     Scalar result = Scalar::VOID;
     for (int i = 0; i < row.shown; i++) {
       const OperandSpec& s = row.spec[i];
       wide |= s.bits > 32;
-      bool is_float = dtype_rows[int(s.type)].kind == Kind::FLOATING;
       if (s.place == VDST) result = s.type;
-      if (s.place >= SRC0 && s.place <= SRC2 && s.type != Scalar::BOOL) {
-        sources |= u8(1 << (s.place - SRC0));
-        if (is_float) floats |= u8(1 << (s.place - SRC0)), float_source = true;
-      }
+      if (s.place >= SRC0 && s.place <= SRC2 && dtype_rows[int(s.type)].kind == Kind::FLOATING)
+        floats |= u8(1 << (s.place - SRC0));
     }
     bool float_result = dtype_rows[int(result)].kind == Kind::FLOATING;
     if (row.format != VOP3P) row.neg = row.abs = floats;
-    row.clamp = float_source || float_result;
+    row.clamp = floats || float_result;
     row.omod = float_result && row.format != VOP3P;
     if (row.format == VOP3)
       row.encodings = wide ? HAS_E64 : HAS_E64 | HAS_E64_DPP;
     else if (row.format == VOP3P) {
       row.encodings = HAS_E64;
-      row.sel = row.sel_hi = sources;
-      if (float_source) row.neg = row.abs = sources;
+      row.sel = row.sel_hi = sources();
+      if (floats) row.neg = row.abs = sources();
     } else
       row.encodings = wide ? HAS_BASE | HAS_E64 : HAS_BASE | HAS_E64 | HAS_DPP | HAS_E64_DPP;
+  }
+  constexpr u8 sources() const {  // a bit each, but for masks
+    u8 bits = 0;
+    for (int i = 0; i < row.shown; i++)
+      if (row.spec[i].place >= SRC0 && row.spec[i].place <= SRC2 && row.spec[i].type != Scalar::BOOL)
+        bits |= u8(1 << (row.spec[i].place - SRC0));
+    return bits;
   }
   constexpr void column(std::string_view w) {
     for (size_t c = 1; c < n_classes; c++)
@@ -501,48 +520,35 @@ struct Source {  // a row as written, before its meaning goes into the table's l
         row.cls = Class(c);
         return;
       }
-    u8 sources = 0;
-    for (int i = 0; i < row.shown; i++)
-      if (row.spec[i].place >= SRC0 && row.spec[i].place <= SRC2 && row.spec[i].type != Scalar::BOOL)
-        sources |= u8(1 << (row.spec[i].place - SRC0));
+    for (const Column& c : plain_columns)
+      if (c.text == w) {
+        row.*c.member = c.value;
+        return;
+      }
     if (w[0] == '<' || w[0] == '>') {
       u8 access = 0;
       if (w[0] == '<') access |= OperandSpec::READ, w.remove_prefix(1);
       if (!w.empty() && w[0] == '>') access |= OperandSpec::WRITE, w.remove_prefix(1);
-      constexpr std::string_view implicit[] = {"scc", "vcc", "exec", "m0", "pc", "mem"};
-      for (int i = 0; i < 6; i++)
-        if (implicit[i] == w) {
-          add_implicit(Name(N_SCC + i), access);
-          return;
-        }
+      for (size_t i = 0; i < std::size(implicit_operands); i++)
+        if (implicit_operands[i].text == w) return add_implicit(Name(N_SCC + i), access);
       throw "unknown implicit operand";
     } else if (starts(w, "mem:")) {
       add_implicit(N_MEM, 0);
       OperandSpec& s = row.spec[position(N_MEM)];
       read_type(s, w.substr(4));
       s.mem_bits = s.bits;
-    } else if (w == "clamp")
-      row.clamp = true;
-    else if (w == "-clamp")
-      row.clamp = false;
-    else if (w == "omod")
-      row.omod = true;
-    else if (w == "-omod")
-      row.omod = false;
-    else if (w == "neg")
-      row.neg = row.abs = sources;
+    } else if (w == "neg")
+      row.neg = row.abs = sources();
     else if (w == "sext")
-      row.neg = sources, row.sext = true;
+      row.neg = sources(), row.sext = true;
     else if (w == "-neg")
       row.neg = row.abs = 0;
-    else if (w == "-abs")
-      row.abs = 0;
     else if (starts(w, "neg:"))
       row.neg = row.abs = u8(w[4] - '0');
     else if (starts(w, "abs:"))
       row.abs = u8(w[4] - '0');
     else if (w == "sel")
-      row.sel = u8(sources | 8);
+      row.sel = u8(sources() | 8);
     else if (starts(w, "sel:"))
       row.sel = u8(w[4] <= '9' ? w[4] - '0' : w[4] - 'a' + 10);
     else if (w == "-sel")
@@ -553,16 +559,6 @@ struct Source {  // a row as written, before its meaning goes into the table's l
       row.encodings |= u8(row.encodings << 2);
     else if (w == "-e64")
       row.encodings &= u8(~(HAS_E64 | HAS_E64_DPP));
-    else if (w == "returns")
-      row.returns = true;
-    else if (w == "gds")
-      row.gds = 2;
-    else if (w == "-gds")
-      row.gds = 0;
-    else if (w == "mixed")
-      row.mixed = true;
-    else if (w == "true16")
-      row.true16 = true;
     else
       throw "unknown column";
   }
@@ -573,22 +569,11 @@ struct Source {  // a row as written, before its meaning goes into the table's l
       i = row.specs++;
       OperandSpec& s = row.spec[i];
       s.implicit = true, s.access = OperandSpec::Access(access);
-      const OperandSpec& first = row.spec[0];
-      bool scalar64 = !valu() && row.shown && first.bits == 64;
-      switch (name) {
-        case N_SCC: s.cls = RegClass::FLAGS, s.fixed = i16(SCC_REGISTER), s.bits = 1, s.type = Scalar::BOOL; break;
-        case N_VCC:
-          s.cls = RegClass::SCALAR, s.fixed = i16(VCC_LO), s.bits = 32, s.type = valu() ? Scalar::BOOL : Scalar::U32;
-          break;
-        case N_EXEC:
-          s.cls = RegClass::SCALAR, s.fixed = i16(EXEC_LO), s.bits = scalar64 ? 64 : 32;
-          s.type = valu() ? Scalar::BOOL : scalar64 ? Scalar::U64 : Scalar::U32;  // lane by lane, or the whole mask
-          break;
-        case N_M0: s.cls = RegClass::SCALAR, s.fixed = i16(M0_REGISTER), s.bits = 32, s.type = Scalar::U32; break;
-        case N_PC: s.cls = RegClass::POINTER, s.fixed = 0, s.bits = 64, s.type = Scalar::U64; break;
-        case N_MEM: s.cls = RegClass::MEMORY, s.fixed = 0; break;
-        default: throw "an implicit operand is SCC, VCC, EXEC, M0, PC or MEM";
-      }
+      const ImplicitOperand& implicit = implicit_operands[name - N_SCC];
+      s.cls = implicit.cls, s.fixed = i16(implicit.number), s.bits = implicit.bits, s.type = implicit.type;
+      bool mask = name == N_VCC || name == N_EXEC;
+      if (mask && valu()) s.type = Scalar::BOOL;  // lane by lane, not the whole mask
+      if (name == N_EXEC && !valu() && row.shown && row.spec[0].bits == 64) s.bits = 64, s.type = Scalar::U64;
     }
     OperandSpec& s = row.spec[i];
     s.access = OperandSpec::Access(s.access | access);
@@ -601,28 +586,16 @@ struct Source {  // a row as written, before its meaning goes into the table's l
         if (row.spec[i].place == f) return i;
       return -1;
     };
-    auto implicit = [&](RegClass c, int fixed) {
+    if (name >= N_SCC && name <= N_MEM) {
+      const ImplicitOperand& s = implicit_operands[name - N_SCC];
       for (int i = row.shown; i < row.specs; i++)
-        if (row.spec[i].cls == c && row.spec[i].fixed == fixed) return i;
+        if (row.spec[i].cls == s.cls && row.spec[i].fixed == i16(s.number)) return i;
       return -1;
-    };
-    switch (name) {
-      case N_D0: return at(VDST) >= 0 ? at(VDST) : at(SDST);
-      case N_D1: return at(VDST) >= 0 ? at(SDST) : -1;
-      case N_S0: return at(SRC0);
-      case N_S1: return at(SRC1);
-      case N_S2: return at(SRC2);
-      case N_SIMM: return at(SIMM) >= 0 ? at(SIMM) : at(LIT);
-      case N_DATA: return at(DATA);
-      case N_DATA2: return at(DATA2);
-      case N_SCC: return implicit(RegClass::FLAGS, int(SCC_REGISTER));
-      case N_VCC: return implicit(RegClass::SCALAR, int(VCC_LO));
-      case N_EXEC: return implicit(RegClass::SCALAR, int(EXEC_LO));
-      case N_M0: return implicit(RegClass::SCALAR, int(M0_REGISTER));
-      case N_PC: return implicit(RegClass::POINTER, 0);
-      case N_MEM: return implicit(RegClass::MEMORY, 0);
-      default: return -1;
     }
+    if (name == N_D1) return at(VDST) >= 0 ? at(SDST) : -1;
+    for (const NamedField& f : named_fields)
+      if (f.name == name && at(f.field) >= 0) return at(f.field);
+    return -1;
   }
   constexpr void find_traits() {
     bool answers = false, direct = false, conditional = false;
@@ -637,11 +610,8 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     const FormatRow& f = formats[row.format];
     row.traits = u16(f.trait | classes[row.cls].trait);
     if (f.trait == Inst::PRIVATE) row.traits |= Inst::MEMORY_UNIT;
-    if (row.function == NOTHING) row.traits |= Inst::NO_OPERATION;
-    if (row.function == KEEP_TOGETHER) row.traits |= Inst::CLAUSE;
-    if (row.function == INVALIDATE) row.traits |= Inst::FORGETS;
-    if (row.function == MOVE_RELATIVE) row.traits |= Inst::RELATIVE;
-    if (row.function == SET_MODE || row.function == SET_REGISTER) row.traits |= Inst::SETS_MODE;
+    for (const FunctionTrait& t : function_traits)
+      if (t.function == row.function) row.traits |= t.trait;
     if (jumps && (answers || !direct)) row.traits |= Inst::LEAVES;
     if ((jumps && !conditional && !answers) || row.function == END) row.traits |= Inst::STOPS;
     if (row.function != NOTHING && row.function != INVALIDATE) row.queues = answers ? f.answers : f.silent;
@@ -675,11 +645,6 @@ struct Source {  // a row as written, before its meaning goes into the table's l
   }
 };
 
-struct TableView {
-  const Row* rows;
-  size_t n;
-  const Effect* meanings;
-};
 template <size_t Rows, size_t Meanings>
 struct Table {
   std::array<Row, Rows> rows;

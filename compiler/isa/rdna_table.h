@@ -18,6 +18,6 @@ static constexpr Source sources[] = {
 #undef RDNA
 };
 static constexpr auto table = make_table<count_meanings(sources)>(sources);
-extern const TableView TABLE;
-constexpr TableView TABLE{table.rows.data(), table.rows.size(), table.meanings.data()};
+extern const TableView<Row> TABLE;
+constexpr TableView<Row> TABLE{table.rows.data(), table.rows.size(), table.meanings.data()};
 }  // namespace ingot::isa

@@ -13,62 +13,15 @@ namespace ingot::isa {
 using namespace rdna;
 using namespace rdna::fields;
 
-namespace {
-// ---- a line being read --------------------------------------------------------------------------------------------
-struct Text {
-  std::string_view s;
-  static bool is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '.';
-  }
-  void spaces() {
-    while (!s.empty() && (s[0] == ' ' || s[0] == '\t')) s.remove_prefix(1);
-  }
-  bool take(std::string_view t) {
-    spaces();
-    if (!s.starts_with(t)) return false;
-    s.remove_prefix(t.size());
-    return true;
-  }
-  bool take_word(std::string_view t) {  // not as the beginning of a longer one
-    spaces();
-    if (!s.starts_with(t) || (s.size() > t.size() && is_word(s[t.size()]))) return false;
-    s.remove_prefix(t.size());
-    return true;
-  }
-  std::string_view word() {
-    spaces();
-    size_t n = 0;
-    while (n < s.size() && is_word(s[n])) n++;
-    std::string_view w = s.substr(0, n);
-    s.remove_prefix(n);
-    return w;
-  }
-  bool at_end() { return spaces(), s.empty(); }
-  bool integer(i64& v) {
-    spaces();
-    std::string_view t = s;
-    bool minus = t.starts_with("-");
-    if (minus) t.remove_prefix(1);
-    int base = t.starts_with("0x") || t.starts_with("0X") ? 16 : 10;
-    if (base == 16) t.remove_prefix(2);
-    u64 value;
-    auto [end, problem] = std::from_chars(t.data(), t.data() + t.size(), value, base);
-    if (problem != std::errc() || (end != t.data() + t.size() && is_word(*end))) return false;
-    v = minus ? i64(-value) : i64(value);
-    s.remove_prefix(size_t(end - s.data()));
-    return true;
-  }
-  bool floating(double& v) {
-    spaces();
-    auto [end, problem] = std::from_chars(s.data(), s.data() + s.size(), v);
-    if (problem != std::errc() || std::string_view(s.data(), size_t(end - s.data())).find_first_of(".eE") == s.npos)
-      return false;
-    if (end != s.data() + s.size() && is_word(*end)) return false;
-    s.remove_prefix(size_t(end - s.data()));
-    return true;
-  }
-};
-}  // namespace
+static bool take_float(Text& t, double& v) {
+  t.spaces();
+  auto [end, problem] = std::from_chars(t.s.data(), t.s.data() + t.s.size(), v);
+  std::string_view taken(t.s.data(), size_t(end - t.s.data()));
+  if (problem != std::errc() || taken.find_first_of(".eE") == taken.npos) return false;
+  if (taken.size() < t.s.size() && Text::is_word(*end)) return false;
+  t.s.remove_prefix(taken.size());
+  return true;
+}
 
 namespace {
 // ---- immediates by kind -------------------------------------------------------------------------------------------
@@ -81,7 +34,6 @@ struct Symbol {
 static constexpr Symbol symbols[] = {
 #define SYMBOL(kind, value, name) {KIND_##kind, value, name},
 #include "compiler/isa/rdna_kind.def"
-#undef SYMBOL
 };
 namespace {
 struct Counter {
@@ -94,7 +46,6 @@ struct Counter {
 static constexpr Counter counters[] = {
 #define COUNTER(kind, name, low, bits) {KIND_##kind, name, low, bits},
 #include "compiler/isa/rdna_kind.def"
-#undef COUNTER
 };
 static const Symbol* symbol(ImmediateKind kind, u32 value) {
   for (const Symbol& s : symbols)
@@ -318,7 +269,6 @@ static constexpr Spelling spellings[] = {
     {nullptr, nullptr},
 #define KIND(name, ...) {print_##name, parse_##name},
 #include "compiler/isa/rdna_kind.def"
-#undef KIND
 };
 static bool after_operands(ImmediateKind k) {  // written without a comma, after the operands
   return k == KIND_offset || k == KIND_offset2 || k == KIND_swizzle || k == KIND_soffset || k == KIND_uoffset;
@@ -335,7 +285,6 @@ struct Special {
 static constexpr Special specials[] = {
 #define SPECIAL(code, name, widths) {code, name, widths},
 #include "compiler/isa/rdna_kind.def"
-#undef SPECIAL
 };
 static std::string print_register(const Operand& o) {
   int count = std::max(1, (o.bits + 31) / 32);
@@ -429,7 +378,7 @@ static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
   int bits = value_bits(s);
   DType type = inline_dtype(s);
   if (s.place == LIT && t.integer(v)) return o = imm(v), v >= -(i64(1) << 31) && v <= 0xffffffff;
-  if (t.floating(d)) {
+  if (take_float(t, d)) {
     u64 encoded = encode_float(d, type);
     if (type == F64 && s.type == Scalar::F64 && !inline_code(s, i64(encoded)))
       encoded = encoded >> 32 << 32;
@@ -478,7 +427,7 @@ static bool parse_operand(Text& t, const Row& r, int i, Operand& o) {
   double real;
   bool is_number = t.integer(number);
   t = start;
-  is_number |= t.floating(real);
+  is_number |= take_float(t, real);
   t = start;
   if (!is_number && t.take("-")) modifiers |= NEGATE;
   if ((t.take_word("neg") || (r.sext && t.take_word("sext"))) && t.take("(")) modifiers |= NEGATE, closing |= 1;
@@ -526,7 +475,6 @@ static std::string print_dpp(const Modifiers& m) {
 #define DPP_CONTROL(first, last, name, from, ...) \
   if (control >= first && control <= last) out = first == last ? str(" ", name) : str(" ", name, ":", control - from);
 #include "compiler/isa/rdna_kind.def"
-#undef DPP_CONTROL
   out += str(" row_mask:", hex(m.dpp >> 20 & 15), " bank_mask:", hex(m.dpp >> 16 & 15));
   if (m.dpp >> 11 & 1) out += " bound_ctrl:1";
   if (m.fetch_inactive) out += " fi:1";
@@ -672,7 +620,6 @@ static bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) 
     return first == last ? (set(0), true) : number(first - from, last - from, set); \
   }
 #include "compiler/isa/rdna_kind.def"
-#undef DPP_CONTROL
   if (t.take("row_mask:")) return dpp16(), number(0, 15, [&](u64 x) { m.dpp = (m.dpp & ~(u64(15) << 20)) | x << 20; });
   if (t.take("bank_mask:")) return dpp16(), number(0, 15, [&](u64 x) { m.dpp = (m.dpp & ~(u64(15) << 16)) | x << 16; });
   if (t.take("bound_ctrl:")) return number(0, 1, [&](u64) { m.dpp = m.dpp | u64(1) << 11; });

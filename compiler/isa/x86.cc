@@ -19,74 +19,70 @@ using namespace x86;
 using Bytes = std::vector<u8>;
 
 // ---- tables -------------------------------------------------------------------------------------------------------
-extern const TableView x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other, x86_apx;
-
-static const TableView* const tables[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16,
-                                          &x86_sse,     &x86_other, &x86_apx};
-static size_t row_count() {
-  size_t n = 0;
-  for (const TableView* t : tables) n += t->n;
-  return n;
-}
-static const Form& form_at(size_t i) {
-  for (const TableView* t : tables) {
-    if (i < t->n) return t->forms[i];
-    i -= t->n;
-  }
-  unreachable();
-}
+extern const TableView<Form> x86_integer, x86_float, x86_vector, x86_fp16, x86_sse, x86_other, x86_apx;
+static const TableView<Form>* const table_list[] = {&x86_integer, &x86_float, &x86_vector, &x86_fp16,
+                                                    &x86_sse,     &x86_other, &x86_apx};
+static constexpr Tables<Form> tables{table_list};
+static const Form& form_at(size_t i) { return tables.row(i); }
 static const Inst& row_at(size_t i) { return form_at(i); }
-
-std::span<const Effect> x86_effects(const Inst& r) {
-  for (const TableView* t : tables)
-    if (!std::less<>()(&r, static_cast<const Inst*>(t->forms)) &&
-        std::less<>()(&r, static_cast<const Inst*>(t->forms + t->n)))
-      return {t->meanings + r.effect, r.effects};
-  unreachable();
-}
+std::span<const Effect> x86_effects(const Inst& r) { return tables.effects(r); }
 
 // ---- names --------------------------------------------------------------------------------------------------------
 enum Prefixes : u16 { LOCK = 1, REP = 2, REPNE = 4, ADDR32 = 8 };  // Instruction::prefixes
-constexpr std::string_view names64[] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi"};
-constexpr std::string_view names32[] = {"eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi"};
-constexpr std::string_view names16[] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
-constexpr std::string_view names8[] = {"al", "cl", "dl", "bl", "spl", "bpl", "sil", "dil"};
-constexpr std::string_view names_high[] = {"ah", "ch", "dh", "bh"};
 constexpr std::string_view segment_names[] = {"es", "cs", "ss", "ds", "fs", "gs"};
 constexpr std::string_view rounding_names[] = {"", "{rn-sae}", "{rd-sae}", "{ru-sae}", "{rz-sae}", "{sae}"};
+// clang-format off
+struct RegisterFile {
+  RegClass cls;
+  u16 bits;
+  std::string_view stem;
+  u32 limit;
+};
+static constexpr RegisterFile register_files[] = {
+    {RegClass::VECTOR, 128, "xmm", 32}, {RegClass::VECTOR, 256, "ymm", 32}, {RegClass::VECTOR, 512, "zmm", 32},
+    {RegClass::TILE, 64, "tmm", 8}, {RegClass::MMX, 64, "mm", 8}, {RegClass::CONTROL, 64, "cr", 16},
+    {RegClass::DEBUG, 64, "dr", 16}, {RegClass::PREDICATE, 64, "k", 8},
+};
+struct OldRegister {  // with a name of its own
+  std::string_view name;
+  u16 bits;
+  u32 number;
+};
+static constexpr OldRegister old_registers[] = {
+    {"rax", 64, 0}, {"rcx", 64, 1}, {"rdx", 64, 2}, {"rbx", 64, 3}, {"rsp", 64, 4}, {"rbp", 64, 5}, {"rsi", 64, 6}, {"rdi", 64, 7},
+    {"eax", 32, 0}, {"ecx", 32, 1}, {"edx", 32, 2}, {"ebx", 32, 3}, {"esp", 32, 4}, {"ebp", 32, 5}, {"esi", 32, 6}, {"edi", 32, 7},
+    {"ax", 16, 0}, {"cx", 16, 1}, {"dx", 16, 2}, {"bx", 16, 3}, {"sp", 16, 4}, {"bp", 16, 5}, {"si", 16, 6}, {"di", 16, 7},
+    {"al", 8, 0}, {"cl", 8, 1}, {"dl", 8, 2}, {"bl", 8, 3}, {"spl", 8, 4}, {"bpl", 8, 5}, {"sil", 8, 6}, {"dil", 8, 7},
+    {"ah", 8, high_byte + 4}, {"ch", 8, high_byte + 5}, {"dh", 8, high_byte + 6}, {"bh", 8, high_byte + 7},
+};
+struct SizeName {
+  std::string_view name;
+  u16 bits;
+};
+static constexpr SizeName size_names[] = {
+    {"byte", 8}, {"word", 16}, {"dword", 32}, {"fword", 48}, {"qword", 64}, {"tbyte", 80}, {"xword", 80}, {"xmmword", 128},
+    {"ymmword", 256}, {"zmmword", 512},
+};
+// clang-format on
 
 static std::string register_name(RegClass cls, int bits, u32 n) {
   if (n >= first_virtual) return str("%", n - first_virtual);  // only before registers are allocated
+  for (const RegisterFile& f : register_files)
+    if (f.cls == cls && (cls != RegClass::VECTOR || f.bits == bits)) return str(f.stem, n);
+  for (const OldRegister& r : old_registers)
+    if (cls == RegClass::SCALAR && r.bits == bits && r.number == n) return std::string(r.name);
   switch (cls) {
-    case RegClass::SCALAR:
-      if (bits == 8 && n >= high_byte) return std::string(names_high[n - high_byte - 4]);
-      if (n < 8) return std::string((bits == 64 ? names64 : bits == 32 ? names32 : bits == 16 ? names16 : names8)[n]);
-      return str("r", n, bits == 64 ? "" : bits == 32 ? "d" : bits == 16 ? "w" : "b");
-    case RegClass::VECTOR: return str(bits == 512 ? "zmm" : bits == 256 ? "ymm" : "xmm", n);
-    case RegClass::PREDICATE: return str("k", n);
-    case RegClass::MMX: return str("mm", n);
+    case RegClass::SCALAR: return str("r", n, bits == 64 ? "" : bits == 32 ? "d" : bits == 16 ? "w" : "b");
     case RegClass::X87: return str("st(", n, ")");
     case RegClass::SEGMENT: return std::string(segment_names[n]);
-    case RegClass::CONTROL: return str("cr", n);
-    case RegClass::DEBUG: return str("dr", n);
-    case RegClass::TILE: return str("tmm", n);
     case RegClass::POINTER: return "rip";
     default: return "?";
   }
 }
-static std::string_view size_name(int bits) {
-  switch (bits) {
-    case 8: return "byte ptr ";
-    case 16: return "word ptr ";
-    case 32: return "dword ptr ";
-    case 48: return "fword ptr ";
-    case 64: return "qword ptr ";
-    case 80: return "tbyte ptr ";
-    case 128: return "xmmword ptr ";
-    case 256: return "ymmword ptr ";
-    case 512: return "zmmword ptr ";
-    default: return "";
-  }
+static std::string size_name(int bits) {
+  for (const SizeName& s : size_names)
+    if (s.bits == bits) return str(s.name, " ptr ");
+  return "";
 }
 
 // ---- does an operand fit? -----------------------------------------------------------------------------------------
@@ -329,9 +325,9 @@ struct Index {  // forms by scheme, map and opcode
   std::vector<u32> begin;
   std::vector<u16> form;
   static size_t key(int scheme, int map, int opcode) { return size_t(scheme << 12 | map << 8 | opcode); }
-  Index() : begin((5 << 12) + 1), form() {
+  Index() : begin((5 << 12) + 1) {
     auto each = [](auto f) {
-      for (size_t i = 0; i < row_count(); i++) {
+      for (size_t i = 0; i < tables.rows(); i++) {
         const Form& r = form_at(i);
         if (r.flags & ASM_ONLY) continue;
         bool in_opcode = false;
@@ -413,13 +409,11 @@ static void read_prefixes(Cursor& c, Head& h) {
         h.rep = byte == 0xF2 ? 3 : 2;
         if (escape || follower == 0x66 || follower == 0xD5) h.mandatory = h.rep;
         break;
-      case 0x26: h.segment = 1; break;
-      case 0x2E: h.segment = 2; break;
-      case 0x36: h.segment = 3; break;
-      case 0x3E: h.segment = 4; break;
-      case 0x64: h.segment = 5; break;
-      case 0x65: h.segment = 6; break;
-      default: return;
+      default: {
+        auto segment = std::ranges::find(segment_byte, byte);
+        if (segment == std::end(segment_byte)) return;
+        h.segment = int(segment - segment_byte) + 1;
+      }
     }
   }
 }
@@ -784,17 +778,13 @@ struct Names {  // open addressing: name -> first form of the table with it, the
     for (char c : s) h = (h ^ u8(c)) * 16777619u;
     return h ^ h >> 15;
   }
-  Names() : slot(16384, none), next(row_count(), none) {
-    size_t base = row_count(), k = 0;
-    for (size_t t = std::size(tables); t-- > 0;) {  // backwards, so that chains run forwards
-      base -= tables[t]->n;
-      if (tables[t] == &x86_apx) continue;  // decoded only
-      for (size_t i = tables[t]->n; i-- > 0;) {
-        const Form* row = &tables[t]->forms[i];
-        if (i + 1 == tables[t]->n || memcmp(row[0].name, row[1].name, sizeof row->name)) k = find(row->name);
-        next[base + i] = slot[k];
-        slot[k] = u16(base + i);
-      }
+  Names() : slot(16384, none), next(tables.rows(), none) {
+    const size_t n = tables.rows() - x86_apx.n;  // APX is decoded only
+    for (size_t i = n, k = 0; i-- > 0;) {        // backwards, so that chains run forwards
+      const Form& row = form_at(i);
+      if (i + 1 == n || memcmp(row.name, form_at(i + 1).name, sizeof row.name)) k = find(row.name);
+      next[i] = slot[k];
+      slot[k] = u16(i);
     }
   }
   size_t find(std::string_view name) const {
@@ -824,42 +814,6 @@ static const Inst* find_row(std::string_view name, std::span<const Operand> oper
   return found;
 }
 
-struct Text {
-  std::string_view s;
-  bool failed = false;
-  void spaces() {
-    while (!s.empty() && (s[0] == ' ' || s[0] == '\t')) s.remove_prefix(1);
-  }
-  bool take(std::string_view t) {
-    spaces();
-    if (!s.starts_with(t)) return false;
-    s.remove_prefix(t.size());
-    return true;
-  }
-  std::string_view word() {
-    spaces();
-    size_t n = 0;
-    while (n < s.size() && ((s[n] >= 'a' && s[n] <= 'z') || (s[n] >= '0' && s[n] <= '9') || s[n] == '_' || s[n] == '.'))
-      n++;
-    std::string_view w = s.substr(0, n);
-    s.remove_prefix(n);
-    return w;
-  }
-  bool number(i64& v) {
-    spaces();
-    std::string_view t = s;
-    bool negative = t.starts_with("-");
-    if (negative || t.starts_with("+")) t.remove_prefix(1);
-    bool is_hex = t.starts_with("0x");
-    if (is_hex) t.remove_prefix(2);
-    u64 u = 0;
-    auto [end, error] = std::from_chars(t.data(), t.data() + t.size(), u, is_hex ? 16 : 10);
-    if (error != std::errc() || end == t.data()) return false;
-    s.remove_prefix(size_t(end - s.data()));
-    v = negative ? i64(-u) : i64(u);
-    return true;
-  }
-};
 static bool numbered(std::string_view w, std::string_view stem, u32 limit, u32& n) {
   if (!w.starts_with(stem) || w.size() == stem.size()) return false;
   auto [end, error] = std::from_chars(w.data() + stem.size(), w.data() + w.size(), n);
@@ -867,37 +821,26 @@ static bool numbered(std::string_view w, std::string_view stem, u32 limit, u32& 
 }
 static bool register_from_name(std::string_view w, Operand& o) {
   u32 n;
-  for (u32 i = 0; i < 8; i++) {
-    int bits = w == names64[i] ? 64 : w == names32[i] ? 32 : w == names16[i] ? 16 : w == names8[i] ? 8 : 0;
-    if (bits) return o = reg(RegClass::SCALAR, bits, i), true;
-    if (i < 4 && w == names_high[i]) return o = reg(RegClass::SCALAR, 8, high_byte + 4 + i), true;
-    if (i < 6 && w == segment_names[i]) return o = reg(RegClass::SEGMENT, 16, i), true;
-  }
+  for (const OldRegister& r : old_registers)
+    if (w == r.name) return o = reg(RegClass::SCALAR, r.bits, r.number), true;
+  for (u32 i = 0; i < 6; i++)
+    if (w == segment_names[i]) return o = reg(RegClass::SEGMENT, 16, i), true;
   if (w.size() > 1 && w[0] == 'r' && w[1] >= '0' && w[1] <= '9') {
     int bits = w.back() == 'd' ? 32 : w.back() == 'w' ? 16 : w.back() == 'b' ? 8 : 64;
     std::string_view t = bits == 64 ? w : w.substr(0, w.size() - 1);
     return numbered(t, "r", 32, n) && n >= 8 && (o = reg(RegClass::SCALAR, bits, n), true);
   }
   if (w == "riz" || w == "eiz") return o = reg(RegClass::POINTER, w == "riz" ? 64 : 32, 4), true;
-  if (numbered(w, "xmm", 32, n)) return o = reg(RegClass::VECTOR, 128, n), true;
-  if (numbered(w, "ymm", 32, n)) return o = reg(RegClass::VECTOR, 256, n), true;
-  if (numbered(w, "zmm", 32, n)) return o = reg(RegClass::VECTOR, 512, n), true;
-  if (numbered(w, "tmm", 8, n)) return o = reg(RegClass::TILE, 64, n), true;
-  if (numbered(w, "mm", 8, n)) return o = reg(RegClass::MMX, 64, n), true;
-  if (numbered(w, "cr", 16, n)) return o = reg(RegClass::CONTROL, 64, n), true;
-  if (numbered(w, "dr", 16, n)) return o = reg(RegClass::DEBUG, 64, n), true;
-  if (numbered(w, "k", 8, n)) return o = reg(RegClass::PREDICATE, 64, n), true;
+  for (const RegisterFile& f : register_files)
+    if (numbered(w, f.stem, f.limit, n)) return o = reg(f.cls, f.bits, n), true;
   return false;
 }
 static bool parse_memory(Text& t, Operand& o) {
   while (!t.take("]")) {
-    bool minus = false;
-    if (t.take("-"))
-      minus = true;
-    else
-      t.take("+");
+    bool minus = t.take("-");
+    if (!minus) t.take("+");
     i64 v;
-    if (t.number(v)) {
+    if (t.integer(v)) {
       if (t.take("*")) {
         o.scale = u8(v);
         Operand r;
@@ -931,7 +874,7 @@ static bool parse_memory(Text& t, Operand& o) {
     if ((r.cls != RegClass::SCALAR && r.cls != RegClass::POINTER) || (r.bits != 64 && r.bits != 32)) return false;
     o.address_bits = u8(r.bits);
     if (t.take("*")) {
-      if (!t.number(v) || o.index != no_register) return false;
+      if (!t.integer(v) || o.index != no_register) return false;
       o.index = r.reg, o.scale = u8(v);
     } else if (o.reg == no_register && o.cls != RegClass::POINTER) {
       o.reg = r.reg;
@@ -945,24 +888,19 @@ static bool parse_memory(Text& t, Operand& o) {
     std::swap(o.reg, o.index);  // [rax + rsp]
   if (t.take("{1to")) {
     i64 n;
-    if (!t.number(n) || !t.take("}")) return false;
+    if (!t.integer(n) || !t.take("}")) return false;
     o.broadcast = u8(n);
   }
   return true;
 }
 static bool parse_operand(Text& t, Operand& o) {
   i64 v;
-  if (t.number(v)) return o = imm(v), true;
+  if (t.integer(v)) return o = imm(v), true;
   o = Operand{};
   if (t.take("[")) return o.kind = Operand::MEM, parse_memory(t, o);
   std::string_view w = t.word();
-  static constexpr struct {
-    std::string_view name;
-    u16 bits;
-  } sizes[] = {{"byte", 8},   {"word", 16},  {"dword", 32},    {"fword", 48},    {"qword", 64},
-               {"tbyte", 80}, {"xword", 80}, {"xmmword", 128}, {"ymmword", 256}, {"zmmword", 512}};
   u16 bits = 0;
-  for (auto& s : sizes)
+  for (auto& s : size_names)
     if (w == s.name) bits = s.bits;
   if (bits) {
     if (!t.take("ptr")) return false;
@@ -974,7 +912,7 @@ static bool parse_operand(Text& t, Operand& o) {
   }
   if (w == "st") {
     i64 n = 0;
-    if (t.take("(") && (!t.number(n) || !t.take(")"))) return false;
+    if (t.take("(") && (!t.integer(n) || !t.take(")"))) return false;
     return n >= 0 && n < 8 && (o = reg(RegClass::X87, 80, u32(n)), true);
   }
   for (u32 i = 0; i < 6; i++)
@@ -995,14 +933,9 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
   bool want_vex = false, want_evex = false;
   std::string_view name;
   for (;;) {
-    if (t.take("{vex}")) {
-      want_vex = true;
-      continue;
-    }
-    if (t.take("{evex}")) {
-      want_evex = true;
-      continue;
-    }
+    bool vex = t.take("{vex}"), evex = t.take("{evex}");
+    want_vex |= vex, want_evex |= evex;
+    if (vex || evex) continue;
     name = t.word();
     if (name == "lock")
       in.prefixes |= LOCK;
@@ -1081,11 +1014,11 @@ static bool parse(std::string_view line, Instruction& out, std::string& error) {
 }
 
 Isa x86_isa() {
-  return {"x86",       "x86-64 with AVX2, AVX-512 and the rest of the opcode map",
-          row_count(), row_at,
-          encode,      decode,
-          print,       parse,
-          rows_named,  find_row};
+  return {"x86",         "x86-64 with AVX2, AVX-512 and the rest of the opcode map",
+          tables.rows(), row_at,
+          encode,        decode,
+          print,         parse,
+          rows_named,    find_row};
 }
 
 // ---- features -----------------------------------------------------------------------------------------------------

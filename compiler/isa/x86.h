@@ -65,14 +65,75 @@ enum Flags : u32 {
 inline constexpr u16 opaque_bits = 1;  // mem_bits of memory that has no size in the text
 inline constexpr u32 high_byte = 64;   // register numbers of ah ch dh bh: 64 + 4 … 7
 
-inline constexpr std::string_view conditions[] = {"o", "no", "b", "ae", "e", "ne", "be", "a",
-                                                  "s", "ns", "p", "np", "l", "ge", "le", "g"};
+// clang-format off
+inline constexpr std::string_view conditions[] = {
+    "o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"};
 inline constexpr std::string_view predicates[] = {
     "eq",     "lt",     "le",    "unord",  "neq",    "nlt",      "nle",    "ord",   "eq_uq",   "nge",    "ngt",
     "false",  "neq_oq", "ge",    "gt",     "true",   "eq_os",    "lt_oq",  "le_oq", "unord_s", "neq_us", "nlt_uq",
     "nle_uq", "ord_s",  "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq", "gt_oq",   "true_us"};
-inline constexpr std::string_view integer_predicates[] = {"eq", "lt", "le", "false", "neq", "nlt", "nle", "true"};
-inline constexpr std::string_view xop_predicates[] = {"lt", "le", "gt", "ge", "eq", "neq", "false", "true"};
+inline constexpr std::string_view integer_predicates[] = {
+    "eq", "lt", "le", "false", "neq", "nlt", "nle", "true"};
+inline constexpr std::string_view xop_predicates[] = {
+    "lt", "le", "gt", "ge", "eq", "neq", "false", "true"};
+// clang-format on
+
+struct Word {  // of an encoding, and of an operand's decorations: what it sets, and to what
+  std::string_view text;
+  enum What : u8 { PREFIX, MAP, FLAG, SCHEME, SIZES, LENGTHS, W, W_SIZE } what;
+  u32 value[3] = {};
+};
+// clang-format off
+inline constexpr Word words[] = {
+    {"NP", Word::PREFIX, {0}}, {"66", Word::PREFIX, {1}}, {"F3", Word::PREFIX, {2}}, {"F2", Word::PREFIX, {3}},
+    {"0F", Word::MAP, {1}}, {"0F38", Word::MAP, {2}}, {"0F3A", Word::MAP, {3}}, {"MAP4", Word::MAP, {4}},
+    {"MAP5", Word::MAP, {5}}, {"MAP6", Word::MAP, {6}}, {"MAP8", Word::MAP, {8}}, {"MAP9", Word::MAP, {9}},
+    {"MAP10", Word::MAP, {10}},
+    {"a32", Word::FLAG, {ADDRESS32}}, {"dis", Word::FLAG, {DECODE_ONLY}}, {"asm", Word::FLAG, {ASM_ONLY}},
+    {"rex", Word::FLAG, {AFTER_REX}}, {"rex2", Word::FLAG, {NEEDS_REX2 | DECODE_ONLY}},
+    {"ND", Word::FLAG, {NEW_DATA}}, {"NF", Word::FLAG, {NO_FLAGS}}, {"SCC", Word::FLAG, {CONDITIONAL}},
+    {"3DNow", Word::SCHEME, {NOW3D}}, {"VEX", Word::SCHEME, {VEX}}, {"EVEX", Word::SCHEME, {EVEX}}, {"XOP", Word::SCHEME, {XOP}},
+    {"o16", Word::SIZES, {O16}}, {"o32", Word::SIZES, {O32}}, {"o64", Word::SIZES, {O64}}, {"ov", Word::SIZES, {O16, O32, O64}},
+    {"oy", Word::SIZES, {O32, O64}}, {"dv", Word::SIZES, {D16, D64}}, {"dq", Word::SIZES, {D64}},
+    {"128", Word::LENGTHS, {0, 0}}, {"LZ", Word::LENGTHS, {0, 0}}, {"256", Word::LENGTHS, {1, 1}}, {"512", Word::LENGTHS, {2, 2}},
+    {"128-256", Word::LENGTHS, {0, 1}}, {"128-512", Word::LENGTHS, {0, 2}}, {"256-512", Word::LENGTHS, {1, 2}},
+    {"LIG", Word::LENGTHS, {255, 255}},
+    {"W0", Word::W, {0}}, {"W1", Word::W, {1}}, {"WIG", Word::W, {255}}, {"Wy", Word::W_SIZE, {'y'}}, {"Wv", Word::W_SIZE, {'v'}},
+};
+inline constexpr Word evex_decorations[] = {
+    {"{kz}", Word::FLAG, {MASK | ZERO}}, {"{k}", Word::FLAG, {MASK}}, {"{er}", Word::FLAG, {ROUND}}, {"{sae}", Word::FLAG, {SAE}},
+};
+struct NamedRegister {
+  std::string_view text;
+  RegClass cls;
+  u16 bits;
+  i16 number;
+};
+inline constexpr NamedRegister named_registers[] = {
+    {"x0", RegClass::VECTOR, 128, 0}, {"st0", RegClass::X87, 80, 0},
+    {"es", RegClass::SEGMENT, 16, 0}, {"cs", RegClass::SEGMENT, 16, 1}, {"ss", RegClass::SEGMENT, 16, 2},
+    {"ds", RegClass::SEGMENT, 16, 3}, {"fs", RegClass::SEGMENT, 16, 4}, {"gs", RegClass::SEGMENT, 16, 5},
+};
+struct OperandKind {
+  char letter;
+  RegClass cls;
+  Place place;
+  bool memory = false;
+  u16 bits = 0;    // of the register; 0: as the operand says
+  i16 fixed = -1;
+};
+inline constexpr OperandKind operand_kinds[] = {
+    {'G', RegClass::SCALAR, MODRM_REG}, {'E', RegClass::SCALAR, MODRM_RM, true}, {'R', RegClass::SCALAR, MODRM_RM},
+    {'B', RegClass::SCALAR, VVVV}, {'Z', RegClass::SCALAR, OPCODE},
+    {'V', RegClass::VECTOR, MODRM_REG}, {'W', RegClass::VECTOR, MODRM_RM, true}, {'U', RegClass::VECTOR, MODRM_RM},
+    {'H', RegClass::VECTOR, VVVV}, {'L', RegClass::VECTOR, IS4},
+    {'P', RegClass::MMX, MODRM_REG}, {'Q', RegClass::MMX, MODRM_RM, true, 64}, {'N', RegClass::MMX, MODRM_RM},
+    {'S', RegClass::SEGMENT, MODRM_REG, false, 16}, {'C', RegClass::CONTROL, MODRM_REG}, {'D', RegClass::DEBUG, MODRM_REG},
+    {'F', RegClass::X87, MODRM_RM, false, 80}, {'K', RegClass::PREDICATE, MODRM_RM, false, 64}, {'T', RegClass::TILE, MODRM_RM, false, 64},
+    {'M', RegClass::NONE, MODRM_RM, true}, {'A', RegClass::NONE, MODRM_RM, true}, {'O', RegClass::NONE, ABSOLUTE, true},
+    {'X', RegClass::NONE, NOWHERE, true, 0, 6}, {'Y', RegClass::NONE, NOWHERE, true, 0, 7},
+};
+// clang-format on
 
 struct Form : Inst {
   x86::Scheme scheme = x86::LEGACY;
@@ -112,8 +173,7 @@ struct Row {
       e.remove_prefix(first.size());
       bool twins = first.find(',') != first.npos;
       while (!first.empty()) {
-        std::string_view one = first.substr(0, first.find(','));
-        first.remove_prefix(std::min(first.size(), one.size() + 1));
+        std::string_view one = next_word(first, ',');
         Form i;
         int low = 255, high = 255, w_low = 255, w_high = 255;
         char w_size = 0;  // y, v: an operand size by W, and v 16 bits by 66
@@ -139,54 +199,15 @@ struct Row {
     i.features = features;
     Size sizes[3] = {ANY_SIZE};
     int n = 1;
-    for (bool more = true; more && !e.empty();) {
+    for (bool more = true; more;) {
       std::string_view t = e.substr(0, e.find(' '));
-      if (t.size() == e.size()) break;  // the opcode, even when it is 66
-      if (t == "NP")
-        i.prefix = 0;
-      else if (t == "66")
-        i.prefix = 1;
-      else if (t == "F3")
-        i.prefix = 2;
-      else if (t == "F2")
-        i.prefix = 3;
-      else if (t == "o16")
-        sizes[0] = O16;
-      else if (t == "o32")
-        sizes[0] = O32;
-      else if (t == "o64")
-        sizes[0] = O64;
-      else if (t == "ov")
-        sizes[0] = O16, sizes[1] = O32, sizes[2] = O64, n = 3;
-      else if (t == "oy")
-        sizes[0] = O32, sizes[1] = O64, n = 2;
-      else if (t == "dv")
-        sizes[0] = D16, sizes[1] = D64, n = 2;
-      else if (t == "dq")
-        sizes[0] = D64;
-      else if (t == "a32")
-        i.flags |= ADDRESS32;
-      else if (t == "dis")
-        i.flags |= DECODE_ONLY;
-      else if (t == "rex2")
-        i.flags |= NEEDS_REX2 | DECODE_ONLY;
-      else if (t == "rex")
-        i.flags |= AFTER_REX;
-      else if (t == "asm")
-        i.flags |= ASM_ONLY;
-      else if (t == "3DNow")
-        i.scheme = NOW3D;
-      else if (t == "0F")
-        i.map = 1, more = false;
-      else if (t == "0F38")
-        i.map = 2, more = false;
-      else if (t == "0F3A")
-        i.map = 3, more = false;
-      else {
-        more = false;
-        continue;
-      }
-      e.remove_prefix(std::min(e.size(), t.size() + 1));
+      const Word* w = t.size() == e.size() ? nullptr : word(t);  // the last one is the opcode, even when it is 66
+      if (!w) break;
+      set(i, *w);
+      more = w->what != Word::MAP;
+      for (n = w->what == Word::SIZES ? 0 : n; w->what == Word::SIZES && n < 3 && w->value[n]; n++)
+        sizes[n] = Size(w->value[n]);
+      e.remove_prefix(t.size() + 1);
     }
     for (int k = 0; k < n; k++) {
       Form form = i;
@@ -212,66 +233,33 @@ struct Row {
     while (!t.empty() && t[0] >= '0' && t[0] <= '9') v = v * 10 + (t[0] - '0'), t.remove_prefix(1);
     return v;
   }
+  static constexpr const Word* word(std::string_view t) {
+    for (const Word& w : words)
+      if (w.text[0] == t[0] && w.text == t) return &w;
+    return nullptr;
+  }
+  static constexpr void set(Form& i, const Word& w) {
+    if (w.what == Word::PREFIX) i.prefix = u8(w.value[0]);
+    if (w.what == Word::MAP) i.map = u8(w.value[0]);
+    if (w.what == Word::FLAG) i.flags |= w.value[0];
+    if (w.what == Word::SCHEME) i.scheme = Scheme(w.value[0]);
+  }
   static constexpr void prefixed(Form& i, std::string_view text, int& low, int& high, int& w, char& w_size) {
     bool has_map = false;
     i.prefix = 0;
-    for (bool first = true; !text.empty(); first = false) {
-      std::string_view p = text.substr(0, text.find('.'));
-      text.remove_prefix(std::min(text.size(), p.size() + 1));
-      if (first)
-        i.scheme = p == "VEX" ? VEX : p == "EVEX" ? EVEX : XOP;
-      else if (p == "128" || p == "LZ")
-        low = high = 0;
-      else if (p == "256")
-        low = high = 1;
-      else if (p == "512")
-        low = high = 2;
-      else if (p == "128-256")
-        low = 0, high = 1;
-      else if (p == "128-512")
-        low = 0, high = 2;
-      else if (p == "256-512")
-        low = 1, high = 2;
-      else if (p == "LIG")
-        low = high = 255;
-      else if (p == "NP")
-        i.prefix = 0;
-      else if (p == "66")
-        i.prefix = 1;
-      else if (p == "F3")
-        i.prefix = 2;
-      else if (p == "F2")
-        i.prefix = 3;
-      else if (p == "0F")
-        i.map = 1, has_map = true;
-      else if (p == "0F38")
-        i.map = 2, has_map = true;
-      else if (p == "0F3A")
-        i.map = 3, has_map = true;
-      else if (p.starts_with("MAP")) {
-        p.remove_prefix(3);
-        i.map = u8(number(p));
-        has_map = true;
-      } else if (p == "W0")
-        w = 0;
-      else if (p == "W1")
-        w = 1;
-      else if (p == "WIG")
-        w = 255;
-      else if (p == "Wy" || p == "Wv")
-        w_size = p[1];
-      else if (p == "ND")
-        i.flags |= NEW_DATA;
-      else if (p == "NF")
-        i.flags |= NO_FLAGS;
-      else if (p == "SCC")
-        i.flags |= CONDITIONAL;
-      else
-        throw "unknown part of a VEX or EVEX prefix";
+    while (!text.empty()) {
+      const Word* part = word(next_word(text, '.'));
+      if (!part) throw "unknown part of a VEX or EVEX prefix";
+      set(i, *part);
+      has_map |= part->what == Word::MAP;
+      if (part->what == Word::LENGTHS) low = int(part->value[0]), high = int(part->value[1]);
+      if (part->what == Word::W) w = int(part->value[0]);
+      if (part->what == Word::W_SIZE) w_size = char(part->value[0]);
     }
     if (!has_map) throw "prefix has no map";
   }
 
+  static constexpr DType signed_types[] = {I16, I32, I64}, unsigned_types[] = {U16, U32, U64};  // by bits / 32
   template <class F>
   constexpr void finish(Form& i, std::string_view e, int operand_bits, int vector_bits, F& f) const {
     bool has_opcode = false, by_condition = false;
@@ -308,12 +296,7 @@ struct Row {
     i.latency = cycles;
     i.dtype = type;
     if (operand_bits && type.is_int() && operand_bits != type.bits() && i.scheme == LEGACY)  // one row, several widths
-      i.dtype = type.is_signed() ? (operand_bits == 16   ? I16
-                                    : operand_bits == 32 ? I32
-                                                         : I64)
-                                 : (operand_bits == 16   ? U16
-                                    : operand_bits == 32 ? U32
-                                                         : U64);
+      i.dtype = (type.is_signed() ? signed_types : unsigned_types)[operand_bits / 32];
     int predicate_list = 0;
     bool evex = i.scheme == EVEX, hidden = false;
     std::string_view o = operands;
@@ -437,20 +420,8 @@ struct Row {
   }
   static constexpr bool fixed_register(OperandSpec& s, std::string_view t, int operand_bits) {
     constexpr std::string_view names[] = {"a", "c", "d", "b", "sp", "bp", "si", "di"};
-    if (t == "x0") {
-      s.cls = RegClass::VECTOR, s.bits = 128, s.fixed = 0;
-      return true;
-    }
-    if (t == "st0") {
-      s.cls = RegClass::X87, s.bits = 80, s.fixed = 0;
-      return true;
-    }
-    constexpr std::string_view segments[] = {"es", "cs", "ss", "ds", "fs", "gs"};
-    for (int k = 0; k < 6; k++)
-      if (t == segments[k]) {
-        s.cls = RegClass::SEGMENT, s.bits = 16, s.fixed = i16(k);
-        return true;
-      }
+    for (const NamedRegister& r : named_registers)
+      if (t == r.text) return s.cls = r.cls, s.bits = r.bits, s.fixed = r.number, true;
     for (int k = 7; k >= 0; k--) {
       if (!t.starts_with(names[k])) continue;
       std::string_view rest = t.substr(names[k].size());
@@ -487,52 +458,31 @@ struct Row {
       bool is_signed = kind == 'I' && t.starts_with('s');
       if (is_signed) t.remove_prefix(1);
       int bits = size_of(t, operand_bits, vector_bits);
-      bool memory = false, only_memory = false;
       s.bits = u16(bits);
-      switch (kind) {
-        case 'G': s.cls = RegClass::SCALAR, s.place = MODRM_REG; break;
-        case 'E': s.cls = RegClass::SCALAR, s.place = MODRM_RM, memory = true; break;
-        case 'R': s.cls = RegClass::SCALAR, s.place = MODRM_RM; break;
-        case 'B': s.cls = RegClass::SCALAR, s.place = VVVV; break;
-        case 'Z': s.cls = RegClass::SCALAR, s.place = OPCODE; break;
-        case 'V': s.cls = RegClass::VECTOR, s.place = MODRM_REG, s.bits = vector(bits); break;
-        case 'W': s.cls = RegClass::VECTOR, s.place = MODRM_RM, s.bits = vector(bits), memory = true; break;
-        case 'U': s.cls = RegClass::VECTOR, s.place = MODRM_RM, s.bits = vector(bits); break;
-        case 'H': s.cls = RegClass::VECTOR, s.place = VVVV, s.bits = vector(bits); break;
-        case 'L': s.cls = RegClass::VECTOR, s.place = IS4, s.bits = vector(bits); break;
-        case 'P': s.cls = RegClass::MMX, s.place = MODRM_REG; break;
-        case 'Q': s.cls = RegClass::MMX, s.place = MODRM_RM, s.bits = 64, memory = true; break;
-        case 'N': s.cls = RegClass::MMX, s.place = MODRM_RM; break;
-        case 'S': s.cls = RegClass::SEGMENT, s.place = MODRM_REG, s.bits = 16; break;
-        case 'C': s.cls = RegClass::CONTROL, s.place = MODRM_REG; break;
-        case 'D': s.cls = RegClass::DEBUG, s.place = MODRM_REG; break;
-        case 'F': s.cls = RegClass::X87, s.place = MODRM_RM, s.bits = 80; break;
-        case 'M': s.place = MODRM_RM, memory = only_memory = true; break;
-        case 'A': s.place = MODRM_RM, memory = only_memory = true, bits = opaque_bits; break;
-        case 'O': s.place = ABSOLUTE, memory = only_memory = true; break;
-        case 'X': s.place = NOWHERE, s.fixed = 6, memory = only_memory = true; break;
-        case 'Y': s.place = NOWHERE, s.fixed = 7, memory = only_memory = true; break;
-        case 'K':
-        case 'T':
-          s.cls = kind == 'K' ? RegClass::PREDICATE : RegClass::TILE, s.bits = 64;
+      if (kind == 'I') {
+        is_signed |= bits == 16 && i.map == 4;  // LLVM shows them so
+        s.imm_bits = u8(bits), s.imm_unsigned = !is_signed, s.bits = u16(operand_bits), s.place = IMMEDIATE;
+      } else if (kind == 'J') {
+        s.imm_bits = u8(bits), s.pc_relative = true, s.bits = 64, s.place = IMMEDIATE;
+      } else {
+        const OperandKind* k = std::begin(operand_kinds);
+        while (k->letter != kind) k++;  // past the end: does not compile
+        s.cls = k->cls, s.place = k->place, s.fixed = k->fixed;
+        if (k->cls == RegClass::VECTOR) s.bits = vector(bits);
+        if (k->cls == RegClass::NONE) s.bits = 0;
+        if (k->bits) s.bits = k->bits;
+        if (kind == 'A') bits = opaque_bits;
+        if (sub) {
           s.place = sub == 'G' || sub == 'P' ? MODRM_REG : sub == 'B' ? VVVV : MODRM_RM;
-          memory = sub == 'E';
           s.pair = sub == 'P';
           if (sub != 'G' && sub != 'B' && sub != 'E' && sub != 'R' && sub != 'P') throw "K and T want G, E, R or B";
-          break;
-        case 'I':
-          is_signed |= bits == 16 && i.map == 4;  // LLVM shows them so
-          s.imm_bits = u8(bits), s.imm_unsigned = !is_signed, s.bits = u16(operand_bits), s.place = IMMEDIATE;
-          break;
-        case 'J': s.imm_bits = u8(bits), s.pc_relative = true, s.bits = 64, s.place = IMMEDIATE; break;
-        default: throw "unknown kind of operand";
+        }
+        if (k->memory || sub == 'E') {
+          if (!bits) throw "memory needs a size";
+          s.mem_bits = u16(bits);
+          i.disp8_bytes = u8(bits < 8 || i.map == 4 ? 1 : bits / 8);
+        }
       }
-      if (memory) {
-        if (!bits) throw "memory needs a size";
-        s.mem_bits = u16(bits);
-        i.disp8_bytes = u8(bits < 8 || i.map == 4 ? 1 : bits / 8);
-      }
-      if (only_memory) s.cls = RegClass::NONE, s.bits = 0;
     }
     while (!t.empty()) {
       if (t.starts_with("/b")) {
@@ -542,30 +492,16 @@ struct Row {
       } else if (t[0] == '!') {
         t.remove_prefix(1);
         i.disp8_bytes = u8(number(t) / 8);
-      } else if (t.starts_with("{kz}")) {
-        t.remove_prefix(4);
-        if (evex) i.flags |= MASK | ZERO;
-      } else if (t.starts_with("{k}")) {
+      } else if (t.starts_with("=cc")) {
         t.remove_prefix(3);
-        if (evex) i.flags |= MASK;
-      } else if (t.starts_with("{er}")) {
-        t.remove_prefix(4);
-        if (evex && (vector_bits == 512 || i.length == 255 || encoding.starts_with("EVEX.128."))) i.flags |= ROUND;
-      } else if (t.starts_with("{sae}")) {
-        t.remove_prefix(5);
-        if (evex && (vector_bits == 512 || i.length == 255 || encoding.starts_with("EVEX.128."))) i.flags |= SAE;
-      } else if (t == "=cc8") {
-        t = {};
-        predicate_list = 8, s.implicit = true;
-      } else if (t == "=cc7") {
-        t = {};
-        predicate_list = 7, s.implicit = true;
-      } else if (t == "=cc9") {
-        t = {};
-        predicate_list = 9, s.implicit = true;
-      } else if (t == "=cc32") {
-        t = {};
-        predicate_list = 32, s.implicit = true;
+        predicate_list = number(t), s.implicit = true;
+      } else if (t[0] == '{') {
+        const Word* d = std::begin(evex_decorations);
+        while (!t.starts_with(d->text)) d++;  // past the end: does not compile
+        t.remove_prefix(d->text.size());
+        bool rounds = d->value[0] & (ROUND | SAE),
+             whole = vector_bits == 512 || i.length == 255 || encoding.starts_with("EVEX.128.");
+        if (evex && (!rounds || whole)) i.flags |= d->value[0];
       } else
         throw "unknown decoration of an operand";
     }
@@ -580,12 +516,6 @@ struct Row {
     expand([this](const Form&) { forms++; });
     if (!forms) throw "row has no form";
   }
-};
-
-struct TableView {
-  const Form* forms;
-  size_t n;
-  const Effect* meanings;
 };
 
 // The forms of a table, and the meanings they point to: a form's `effect` is an index into `meanings`, or -1.

@@ -18,6 +18,6 @@ static constexpr Row rows[] = {
 #undef X86
 };
 static constexpr auto table = make_table<count_forms(rows), count_meanings(rows)>(rows);
-extern const TableView TABLE;
-constexpr TableView TABLE{table.forms.data(), table.forms.size(), table.meanings.data()};
+extern const TableView<Form> TABLE;
+constexpr TableView<Form> TABLE{table.forms.data(), table.forms.size(), table.meanings.data()};
 }  // namespace ingot::isa

@@ -138,16 +138,10 @@ class Selector {
     const Inst* best = nullptr;
     for (const Inst* row : rows_named(name)) {
       if (masked && !isa::predicable(*row)) continue;
-      std::span<const OperandSpec> specs = isa::operands_of(*row);
-      size_t shown = 0;
-      bool ok = true;
-      for (const OperandSpec& s : specs)
-        if (!s.implicit) {
-          ok &= shown < ops.size() && fits(s, ops[shown]);
-          shown++;
-        }
-      if (!ok || shown != ops.size()) continue;
-      if (!best || better(*row, *best)) best = row;
+      bool ok = row->shown == ops.size();
+      for (size_t i = 0; ok && i < ops.size(); i++) ok = fits(row->spec[i], ops[i]);
+      // EVEX reaches all 32 registers; else the first, which is shorter
+      if (ok && (!best || (avx512_ && is_evex(*row) && !is_evex(*best)))) best = row;
     }
     if (!best) {
       std::string text = name;
@@ -165,9 +159,6 @@ class Selector {
     return list;
   }
   bool is_evex(const Inst& row) const { return isa::features_of(row) & isa::x86::AVX512; }
-  bool better(const Inst& a, const Inst& b) const {  // EVEX reaches all 32 registers; else the first, which is shorter
-    return avx512_ && is_evex(a) && !is_evex(b);
-  }
 
   // Mnemonics end with what they compute on: ps pd ss sd for floats, b w d q for integers.
   static const char* named(std::string text) {
@@ -183,18 +174,12 @@ class Selector {
     line.inst.row = &row;
     line.inst.n = u8(ops.size());
     line.u = current_;
-    bool low = !is_evex(row);
-    size_t shown = 0;
-    for (const OperandSpec& s : isa::operands_of(row)) {
-      if (s.implicit) continue;
-      line.inst.op[shown] = ops[shown];
-      if (ops[shown].kind == Operand::IMM && s.imm_unsigned && s.imm_bits == 32)
-        line.inst.op[shown].imm = u32(ops[shown].imm);
-      shown++;
-    }
     for (size_t i = 0; i < ops.size(); i++) {
-      if (low && ops[i].kind == Operand::REG && ops[i].cls == RegClass::VECTOR && ops[i].reg >= isa::first_virtual)
-        code_.registers[ops[i].reg - isa::first_virtual].low = true;
+      const OperandSpec& s = row.spec[i];
+      Operand& o = line.inst.op[i] = ops[i];
+      if (o.kind == Operand::IMM && s.imm_unsigned && s.imm_bits == 32) o.imm = u32(o.imm);
+      if (!is_evex(row) && o.kind == Operand::REG && o.cls == RegClass::VECTOR && o.reg >= isa::first_virtual)
+        code_.registers[o.reg - isa::first_virtual].low = true;
     }
     code_.lines.push_back(line);
     return code_.lines.back();
@@ -215,10 +200,9 @@ class Selector {
     const char* name = to.cls == RegClass::SCALAR ? "mov" : to.cls == RegClass::PREDICATE ? "kmovq" : "vmovaps";
     ins(name, {to, from}).kind = CodeLine::MOVE;
   }
-  void label(int n) {
+  void mark(CodeLine::Kind kind, U u, int label = -1) {
     CodeLine line;
-    line.kind = CodeLine::LABEL;
-    line.label = n;
+    line.kind = kind, line.u = u, line.label = label;
     code_.lines.push_back(line);
   }
   void jump(const char* name, int to) {
@@ -231,6 +215,19 @@ class Selector {
         return;
       }
     check(false, "no rel32 form of ", name);
+  }
+
+  void broadcast(const Operand& r, const Operand& lane, int bits) {
+    bool pair = bits == 64 && r.bits == 128;
+    ins(pair ? "vmovddup" : named(str(bits >= 32 ? "vbroadcasts" : "vpbroadcast", lane_letter(bits))), {r, lane});
+  }
+  static const char* lane_letter(int bits) { return bits == 64 ? "d" : bits == 32 ? "s" : bits == 16 ? "w" : "b"; }
+  Operand all_ones_where(const Operand& bit) {  // a 0 or 1 as lanes of a vector register
+    Operand bits = new_register(RegClass::SCALAR, 64), mask = new_register(RegClass::VECTOR, 128);
+    ins("mov", {resized(bits, 32), bit});
+    ins("neg", {bits});
+    ins("vmovq", {mask, bits});
+    return mask;
   }
 
   // ---- literals ----------------------------------------------------------------------------------------------------
@@ -281,10 +278,7 @@ class Selector {
       i64 v = i64(lane_bits(c, 0));
       ins("mov", {r, isa::imm(r.bits == 32 ? i64(i32(v)) : v)});
     } else if (c->narg == 1 && lane_bits(c, 0) == 0) {
-      if (avx512_)
-        ins("vpxord", {r, r, r});
-      else
-        ins("vpxor", {r, r, r});
+      ins(avx512_ ? "vpxord" : "vpxor", {r, r, r});
       Operand* op = code_.lines.back().inst.op;  // reads nothing: the sources are the result itself
       op[1] = op[2] = op[0];
     } else if (t.lanes == 1) {
@@ -298,15 +292,7 @@ class Selector {
       Operand m = literal(c);
       if (m.broadcast) {
         m.broadcast = 0;
-        int bits = m.bits;
-        if (bits == 64 && r.bits == 128)
-          ins("vmovddup", {r, m});
-        else if (bits == 64)
-          ins("vbroadcastsd", {r, m});
-        else if (bits == 32)
-          ins("vbroadcastss", {r, m});
-        else
-          ins(bits == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, m});
+        broadcast(r, m, m.bits);
       } else {
         ins("vmovups", {r, m});
       }
@@ -322,12 +308,10 @@ class Selector {
     if (Operand* r = registers_.find(u)) return *r;
     if (u->op == Op::CONST) {
       Operand r = constant_register(u);
-      registers_[u] = r;
-      return r;
+      return registers_[u] = r;
     }
     if (u->op == Op::PARAM) {  // loaded once, before everything
-      Operand r = new_register(RegClass::SCALAR, 64);
-      registers_[u] = r;
+      Operand r = registers_[u] = new_register(RegClass::SCALAR, 64);
       memory_of(r) = int(u->arg(0));
       CodeLine line;
       Operand ops[] = {r, isa::mem(64, params_.reg, u->arg(0) * 8)};
@@ -347,13 +331,9 @@ class Selector {
   int& memory_of(const Operand& base) { return code_.registers[base.reg - isa::first_virtual].memory; }
   void define(U u, const Operand& r) { registers_[u] = r; }
   Operand result(U u) {  // where the value of u goes: its accumulator if it is part of an update
-    if (Operand* acc = accumulator_of_.find(u)) {
-      define(u, *acc);
-      return *acc;
-    }
-    Operand r = register_for(u->dtype);
-    define(u, r);
-    return r;
+    Operand* acc = accumulator_of_.find(u);
+    Operand r = acc ? *acc : register_for(u->dtype);
+    return registers_[u] = r;
   }
   bool is_deferred(U u) const {
     const bool* d = deferred_.find(u);
@@ -525,11 +505,7 @@ class Selector {
       if (in_vector(t)) {
         Operand loaded = new_register(RegClass::VECTOR, 128);
         load_scalar(u, loaded, m);
-        Operand bits = new_register(RegClass::SCALAR, 64), all = new_register(RegClass::VECTOR, 128);
-        ins("mov", {resized(bits, 32), c});
-        ins("neg", {bits});
-        ins("vmovq", {all, bits});
-        ins(avx512_ ? "vpandq" : "vpand", {r, all, loaded});
+        ins(avx512_ ? "vpandq" : "vpand", {r, all_ones_where(c), loaded});
       } else {
         Operand zero = new_register(RegClass::SCALAR, r.bits);
         load_scalar(u, r, m);
@@ -549,37 +525,35 @@ class Selector {
       return;
     }
     Operand mask = value(index->src(2));
-    if (avx512_) {
-      masked(vector_move(t, true), mask, true, {r, address(index, r.bits)});
-    } else {
-      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {r, mask, address(index, r.bits)});
+    Operand m = address(index, r.bits);
+    if (avx512_)
+      masked(vector_move(t, true), mask, true, {r, m});
+    else
+      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {r, mask, m});
+  }
+  void store_scalar(DType t, const Operand& m, const Operand& r) {
+    if (t.is_float() && t.bits() >= 32) {
+      ins(t.bits() == 64 ? "vmovsd" : "vmovss", {m, r});
+      return;
     }
+    Operand w = t.is_float() ? new_register(RegClass::SCALAR, 32) : r;
+    if (t.is_float()) ins("vmovd", {w, r});
+    ins("mov", {m, resized(w, t.bits())});
   }
   void store(U u) {
     U index = u->src(0), v = u->src(1);
     DType t = v->dtype;
     if (t.lanes == 1) {
       int skip = -1;
-      Operand r = value(v);
-      Operand m;
+      Operand r = value(v), c;
+      if (index->nsrc > 2) c = value(index->src(2));
+      Operand m = address(index, t.bits());
       if (index->nsrc > 2) {
-        Operand c = value(index->src(2));
-        m = address(index, t.bits());
         ins("test", {c, c});
         jump("je", skip = next_label_++);
-      } else {
-        m = address(index, t.bits());
       }
-      if (t.is_float() && t.bits() >= 32) {
-        ins(t.bits() == 64 ? "vmovsd" : "vmovss", {m, r});
-      } else if (t.is_float()) {
-        Operand w = new_register(RegClass::SCALAR, 32);
-        ins("vmovd", {w, r});
-        ins("mov", {m, resized(w, t.bits())});
-      } else {
-        ins("mov", {m, resized(r, t.bits())});
-      }
-      if (skip >= 0) label(skip);
+      store_scalar(t, m, r);
+      if (skip >= 0) mark(CodeLine::LABEL, nullptr, skip);
       return;
     }
     int width = t.lanes * t.bits();
@@ -590,13 +564,13 @@ class Selector {
         ins(width == 64 ? "vmovq" : "vmovd", {m, r});
       else
         ins(vector_move(t, avx512_), {m, r});
-    } else if (avx512_) {
-      Operand mask = value(index->src(2));
-      masked(vector_move(t, true), mask, false, {address(index, r.bits), r});
-    } else {
-      Operand mask = value(index->src(2));
-      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {address(index, r.bits), mask, r});
+      return;
     }
+    Operand mask = value(index->src(2)), m = address(index, r.bits);
+    if (avx512_)
+      masked(vector_move(t, true), mask, false, {m, r});
+    else
+      ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {m, mask, r});
   }
 
   // ---- selection by meaning ----------------------------------------------------------------------------------------
@@ -777,13 +751,9 @@ class Selector {
   void add(U u) {  // three-operand addition through lea, constants as displacements
     Operand a = value(u->src(0));
     U y = u->src(1);
-    if (y->is_const() && i32(y->arg(0)) == y->arg(0)) {
-      Operand r = result(u);
-      ins("lea", {r, isa::mem(1, a.reg, y->arg(0))});
-      return;
-    }
-    Operand b = value(y), r = result(u);
-    ins("lea", {r, isa::mem(1, a.reg, 0, b.reg, 1)});
+    bool near = y->is_const() && i32(y->arg(0)) == y->arg(0);
+    Operand sum = near ? isa::mem(1, a.reg, y->arg(0)) : isa::mem(1, a.reg, 0, value(y).reg, 1);
+    ins("lea", {result(u), sum});
   }
   void multiply(U u) {
     Operand a = value(u->src(0));
@@ -809,20 +779,14 @@ class Selector {
     DType t = u->dtype;
     U by = u->src(1);
     bool left = u->op == Op::SHL;
+    Operand a = value(u->src(0));
     if (in_vector(t)) {
-      Operand a = value(u->src(0)), r;
+      bool immediate = by->is_const() && by->narg == 1;
+      Operand b = immediate ? isa::imm(by->arg(0)) : value(by), r = result(u);
       const char* name = left ? "vpsll" : t.is_signed() ? "vpsra" : "vpsrl";
-      if (by->is_const() && by->narg == 1) {
-        r = result(u);
-        ins(named(str(name, wide_int(t) ? "q" : "d")), {r, a, isa::imm(by->arg(0))});
-      } else {
-        Operand b = value(by);
-        r = result(u);
-        ins(named(str(name, wide_int(t) ? "vq" : "vd")), {r, a, b});
-      }
+      ins(named(str(name, immediate ? "" : "v", wide_int(t) ? "q" : "d")), {r, a, b});
       return;
     }
-    Operand a = value(u->src(0));
     const char* name = left ? "shl" : t.is_signed() ? "sar" : "shr";
     if (by->is_const()) {
       Operand r = result(u);
@@ -938,8 +902,7 @@ class Selector {
     }
     const char* condition = int_compare(u);
     Operand r = result(u);
-    std::string_view cc(condition);
-    ins(cc == "l" ? "setl" : cc == "b" ? "setb" : cc == "e" ? "sete" : "setne", {resized(r, 8)});
+    ins(named(str("set", condition)), {resized(r, 8)});
     ins("movzx", {r, resized(r, 8)});
   }
   // A mask register's bits above the lanes are zero: fewer than 8 lanes of a 128-bit comparison may leave some set.
@@ -958,28 +921,22 @@ class Selector {
   const char* int_compare(U u) {  // sets the flags; returns the condition
     U x = u->src(0), y = u->src(1);
     Operand a = value(x);
-    if (y->is_const() && i32(y->arg(0)) == y->arg(0)) {
-      ins("cmp", {a, isa::imm(a.bits == 32 ? i64(i32(y->arg(0))) : y->arg(0))});
-    } else {
-      Operand b = value(y);
-      ins("cmp", {a, b});
-    }
+    bool immediate = y->is_const() && i32(y->arg(0)) == y->arg(0);
+    ins("cmp", {a, immediate ? isa::imm(y->arg(0)) : value(y)});
     return u->op == Op::CMPEQ ? "e" : u->op == Op::CMPNE ? "ne" : x->dtype.is_signed() ? "l" : "b";
   }
   void logic(U u) {
     DType t = u->dtype;
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
-    if (t.lanes == 1) {
-      Operand both = new_register(RegClass::SCALAR, 32);
-      move(both, a);
-      ins(u->op == Op::AND ? "and" : u->op == Op::OR ? "or" : "xor", {both, b});
-      move(r, both);
+    const char* name = u->op == Op::AND ? "and" : u->op == Op::OR ? "or" : "xor";
+    if (t.lanes > 1) {
+      ins(named(str(avx512_ ? "k" : "vp", name, avx512_ ? "q" : "")), {r, a, b});
       return;
     }
-    if (avx512_)
-      ins(u->op == Op::AND ? "kandq" : u->op == Op::OR ? "korq" : "kxorq", {r, a, b});
-    else
-      ins(u->op == Op::AND ? "vpand" : u->op == Op::OR ? "vpor" : "vpxor", {r, a, b});
+    Operand both = new_register(RegClass::SCALAR, 32);
+    move(both, a);
+    ins(name, {both, b});
+    move(r, both);
   }
   void logic_of_masks(U u, int which) {
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
@@ -1031,11 +988,7 @@ class Selector {
         deferred_[c] = false;
         mask = float_compare(c);
       } else {
-        Operand bit = value(c), bits = new_register(RegClass::SCALAR, 64);
-        mask = new_register(RegClass::VECTOR, 128);
-        ins("mov", {resized(bits, 32), bit});
-        ins("neg", {bits});
-        ins("vmovq", {mask, bits});
+        mask = all_ones_where(value(c));
       }
       Operand a = value(x), b = value(y), r = result(u);
       ins(blend(t), {r, b, a, mask});
@@ -1053,8 +1006,7 @@ class Selector {
       ins("test", {bit, bit});
     }
     move(chosen, b);  // mov keeps the flags
-    std::string_view cc(condition);
-    ins(cc == "l" ? "cmovl" : cc == "b" ? "cmovb" : cc == "e" ? "cmove" : "cmovne", {chosen, a});
+    ins(named(str("cmov", condition)), {chosen, a});
     move(result(u), chosen);
   }
 
@@ -1244,16 +1196,8 @@ class Selector {
       for (u32 i = 0; i < u->nsrc; i++) {
         Operand v = value(u->src(int(i)));
         i64 at = i64(i) * t.bytes();
-        if (in_vector(t.element()) && t.bits() >= 32) {
-          ins(t.bits() == 64 ? "vmovsd" : "vmovss", {scratch(t.bits(), at), v});
-        } else if (in_vector(t.element())) {
-          Operand w = new_register(RegClass::SCALAR, 32);
-          ins("vmovd", {w, v});
-          ins("mov", {scratch(t.bits(), at), resized(w, t.bits())});
-        } else {
-          check(!t.is_bool(), "a vector of single bools");
-          ins("mov", {scratch(t.bits(), at), resized(v, t.bits())});
-        }
+        check(!t.is_bool(), "a vector of single bools");
+        store_scalar(t, scratch(t.bits(), at), v);
       }
       Operand r = result(u);
       int width = t.lanes * t.bits();
@@ -1284,11 +1228,7 @@ class Selector {
     if (x->op == Op::LOAD && is_deferred(x) && x->src(0)->nsrc == 2 && t.bits() >= 32) {
       deferred_[x] = false;
       Operand m = address(x->src(0), t.bits()), r = result(u);
-      if (t.bits() == 64 && r.bits == 128)
-        ins("vmovddup", {r, m});
-      else
-        ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, m});
-      return;
+      return broadcast(r, m, t.bits());
     }
     Operand a = value(x), r = result(u);
     if (a.cls == RegClass::SCALAR) {
@@ -1300,12 +1240,7 @@ class Selector {
       ins(t.bits() == 64 ? "vmovq" : "vmovd", {low, resized(a, t.bits() == 64 ? 64 : 32)});
       a = low;
     }
-    if (t.bits() == 64 && r.bits == 128)
-      ins("vmovddup", {r, a});
-    else if (t.bits() >= 32)
-      ins(t.bits() == 64 ? "vbroadcastsd" : "vbroadcastss", {r, a});
-    else
-      ins(t.bits() == 16 ? "vpbroadcastw" : "vpbroadcastb", {r, a});
+    broadcast(r, a, t.bits());
   }
   void extract(U u) {
     DType t = u->dtype, from = u->src(0)->dtype;
@@ -1377,12 +1312,9 @@ class Selector {
       move(counter, begin_);
     else
       ins("mov", {counter, isa::imm(0)});
-    CodeLine mark;
-    mark.kind = CodeLine::LOOP;
-    mark.u = range;
-    code_.lines.push_back(mark);
+    mark(CodeLine::LOOP, range);
     loop_labels_.push_back(next_label_);
-    label(next_label_++);
+    mark(CodeLine::LABEL, nullptr, next_label_++);
   }
   void end(U range) {
     Operand counter = *registers_.find(range);
@@ -1391,18 +1323,11 @@ class Selector {
       ins("cmp", {counter, end_});
     } else {
       i64 n = range->src(0)->arg(0);
-      if (i32(n) == n) {
-        ins("cmp", {counter, isa::imm(n)});
-      } else {
-        ins("cmp", {counter, value(range->src(0))});
-      }
+      ins("cmp", {counter, i32(n) == n ? isa::imm(n) : value(range->src(0))});
     }
     jump("jl", loop_labels_.back());
     loop_labels_.pop_back();
-    CodeLine mark;
-    mark.kind = CodeLine::END;
-    mark.u = range;
-    code_.lines.push_back(mark);
+    mark(CodeLine::END, range);
   }
 
   const Linear& linear_;

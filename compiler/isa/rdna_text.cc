@@ -13,7 +13,9 @@ namespace ingot::isa {
 using namespace rdna;
 using namespace rdna::fields;
 
-static bool take_float(Text& t, double& v) {
+namespace {
+
+bool take_float(Text& t, double& v) {
   t.spaces();
   auto [end, problem] = std::from_chars(t.s.data(), t.s.data() + t.s.size(), v);
   std::string_view taken(t.s.data(), size_t(end - t.s.data()));
@@ -23,71 +25,57 @@ static bool take_float(Text& t, double& v) {
   return true;
 }
 
-namespace {
 // ---- immediates by kind -------------------------------------------------------------------------------------------
 struct Symbol {
   ImmediateKind kind;
   u32 value;
   std::string_view name;
 };
-}  // namespace
-static constexpr Symbol symbols[] = {
+constexpr Symbol symbols[] = {
 #define SYMBOL(kind, value, name) {KIND_##kind, value, name},
 #include "compiler/isa/rdna_kind.def"
 };
-namespace {
 struct Counter {
   ImmediateKind kind;
   std::string_view name;
   u8 low, bits;
   u32 max() const { return (u32(1) << bits) - 1; }
 };
-}  // namespace
-static constexpr Counter counters[] = {
+constexpr Counter counters[] = {
 #define COUNTER(kind, name, low, bits) {KIND_##kind, name, low, bits},
 #include "compiler/isa/rdna_kind.def"
 };
-static const Symbol* symbol(ImmediateKind kind, u32 value) {
+const Symbol* symbol(ImmediateKind kind, u32 value) {
   for (const Symbol& s : symbols)
     if (s.kind == kind && s.value == value) return &s;
   return nullptr;
 }
-static bool take_symbol(Text& t, ImmediateKind kind, i64& value) {
+bool take_symbol(Text& t, ImmediateKind kind, i64& value) {
   for (const Symbol& s : symbols)
     if (s.kind == kind && t.take_word(s.name)) return value = s.value, true;
   return false;
 }
 
-static std::string small_or_hex(i64 v) { return v >= -16 && v <= 64 ? str(v) : hex(u64(v)); }
-static std::string print_hex(i64 v) { return hex(u64(v)); }
-static std::string print_dec(i64 v) { return small_or_hex(v); }
-static std::string print_shex(i64 v) { return hex(u64(v) & 0xffff); }
-static std::string print_branch(i64 v) { return str(v < 0 ? v & 0xffff : v); }
-static std::string print_code(i64 v) { return v ? str(v) : ""; }
-static std::string print_lit(i64 v) { return hex(u64(v) & 0xffffffff); }
-static std::string print_lit16(i64 v) { return print_lit(v); }
-static std::string print_simm32(i64 v) { return print_lit(v); }
-static std::string print_probe(i64 v) { return small_or_hex(v); }
-static std::string print_byte(i64 v) { return v < 0 ? str("-", hex(u64(-v))) : hex(u64(v)); }
-static std::string print_offset(i64 v) { return v ? str(" offset:", v) : ""; }
-static std::string print_soffset(i64 v) { return print_offset(v); }
-static std::string print_uoffset(i64 v) { return print_offset(v); }
-static std::string print_offset2(i64 v) {
+std::string print_hex(i64 v) { return hex(u64(v)); }
+std::string print_dec(i64 v) { return v >= -16 && v <= 64 ? str(v) : hex(u64(v)); }
+std::string print_shex(i64 v) { return hex(u64(v) & 0xffff); }
+std::string print_branch(i64 v) { return str(v < 0 ? v & 0xffff : v); }
+std::string print_code(i64 v) { return v ? str(v) : ""; }
+std::string print_dword(i64 v) { return hex(u64(v) & 0xffffffff); }
+std::string print_byte(i64 v) { return v < 0 ? str("-", hex(u64(-v))) : hex(u64(v)); }
+std::string print_offset(i64 v) { return v ? str(" offset:", v) : ""; }
+std::string print_offset2(i64 v) {
   return str(v & 255 ? str(" offset0:", v & 255) : "", v >> 8 ? str(" offset1:", v >> 8) : "");
 }
-static bool parse_plain(Text& t, i64& v) { return t.integer(v); }
-constexpr auto parse_hex = parse_plain, parse_dec = parse_plain, parse_shex = parse_plain, parse_lit = parse_plain,
-               parse_lit16 = parse_plain, parse_simm32 = parse_plain, parse_probe = parse_plain,
-               parse_byte = parse_plain;
-static bool parse_branch(Text& t, i64& v) {  // LLVM writes it unsigned
+bool parse_number(Text& t, i64& v) { return t.integer(v); }
+bool parse_branch(Text& t, i64& v) {  // LLVM writes it unsigned
   if (!t.integer(v)) return false;
   if (v > 32767 && v < 65536) v -= 65536;
   return true;
 }
-static bool parse_code(Text& t, i64& v) { return t.at_end() ? (v = 0, true) : t.integer(v); }
-static bool parse_offset(Text& t, i64& v) { return t.take("offset:") ? t.integer(v) : (v = 0, true); }
-constexpr auto parse_soffset = parse_offset, parse_uoffset = parse_offset;
-static bool parse_offset2(Text& t, i64& v) {
+bool parse_code(Text& t, i64& v) { return t.at_end() ? (v = 0, true) : t.integer(v); }
+bool parse_offset(Text& t, i64& v) { return t.take("offset:") ? t.integer(v) : (v = 0, true); }
+bool parse_offset2(Text& t, i64& v) {
   i64 low = 0, high = 0;
   if (t.take("offset0:") && !t.integer(low)) return false;
   if (t.take("offset1:") && !t.integer(high)) return false;
@@ -96,7 +84,7 @@ static bool parse_offset2(Text& t, i64& v) {
 }
 
 // Counters: those that wait for something; all of them when none does.
-static std::string print_counters(ImmediateKind kind, i64 v) {
+std::string print_counters(ImmediateKind kind, i64 v) {
   bool any = false;
   for (const Counter& c : counters) any |= c.kind == kind && (v >> c.low & c.max()) != c.max();
   std::string out;
@@ -105,7 +93,7 @@ static std::string print_counters(ImmediateKind kind, i64 v) {
       out += str(out.empty() ? "" : " ", c.name, "(", n, ")");
   return out;
 }
-static bool parse_counters(Text& t, ImmediateKind kind, u32 start, i64& v) {
+bool parse_counters(Text& t, ImmediateKind kind, u32 start, i64& v) {
   if (t.integer(v)) return true;
   v = start;
   bool any = false;
@@ -122,21 +110,21 @@ static bool parse_counters(Text& t, ImmediateKind kind, u32 start, i64& v) {
   }
   return any;
 }
-static u32 all_counters(ImmediateKind kind) {
+u32 all_counters(ImmediateKind kind) {
   u32 v = 0;
   for (const Counter& c : counters)
     if (c.kind == kind) v |= c.max() << c.low;
   return v;
 }
-static std::string print_waitcnt(i64 v) { return print_counters(KIND_waitcnt, v); }
-static bool parse_waitcnt(Text& t, i64& v) { return parse_counters(t, KIND_waitcnt, all_counters(KIND_waitcnt), v); }
-static std::string print_depctr(i64 v) {
+std::string print_waitcnt(i64 v) { return print_counters(KIND_waitcnt, v); }
+bool parse_waitcnt(Text& t, i64& v) { return parse_counters(t, KIND_waitcnt, all_counters(KIND_waitcnt), v); }
+std::string print_depctr(i64 v) {
   return v & ~i64(all_counters(KIND_depctr)) ? hex(u64(v)) : print_counters(KIND_depctr, v);
 }
-static bool parse_depctr(Text& t, i64& v) { return parse_counters(t, KIND_depctr, all_counters(KIND_depctr), v); }
+bool parse_depctr(Text& t, i64& v) { return parse_counters(t, KIND_depctr, all_counters(KIND_depctr), v); }
 
 // instid0 [3:0], instskip [6:4], instid1 [10:7]
-static std::string print_delay(i64 v) {
+std::string print_delay(i64 v) {
   std::string out;
   auto part = [&](std::string_view what, u32 value, u32 base) {
     if (!value) return true;
@@ -150,7 +138,7 @@ static std::string print_delay(i64 v) {
   if (!known || v >> 11) return hex(u64(v));
   return out.empty() ? "0" : out;
 }
-static bool parse_delay(Text& t, i64& v) {
+bool parse_delay(Text& t, i64& v) {
   if (t.integer(v)) return true;
   v = 0;
   do {
@@ -169,13 +157,13 @@ static bool parse_delay(Text& t, i64& v) {
 }
 
 // id [5:0], offset [10:6], size - 1 [15:11]
-static std::string print_hwreg(i64 v) {
+std::string print_hwreg(i64 v) {
   const Symbol* s = symbol(KIND_hwreg, u32(v) & 63);
   i64 offset = v >> 6 & 31, size = (v >> 11) + 1;
   return str("hwreg(", s ? std::string(s->name) : str(v & 63),
              offset || size != 32 ? str(", ", offset, ", ", size) : "", ")");
 }
-static bool parse_hwreg(Text& t, i64& v) {
+bool parse_hwreg(Text& t, i64& v) {
   if (t.integer(v)) return true;
   i64 offset = 0, size = 32;
   if (!t.take_word("hwreg") || !t.take("(") || (!take_symbol(t, KIND_hwreg, v) && !t.integer(v))) return false;
@@ -185,11 +173,11 @@ static bool parse_hwreg(Text& t, i64& v) {
   return true;
 }
 
-static std::string print_sendmsg(i64 v) {
+std::string print_sendmsg(i64 v) {
   if (const Symbol* s = symbol(KIND_sendmsg, u32(v))) return str("sendmsg(", s->name, ")");
   return v < 256 ? str("sendmsg(", v, ", 0, 0)") : str(v);
 }
-static bool parse_sendmsg(Text& t, i64& v) {
+bool parse_sendmsg(Text& t, i64& v) {
   if (t.integer(v)) return true;
   i64 zero = 0;
   if (!t.take_word("sendmsg") || !t.take("(") || (!take_symbol(t, KIND_sendmsg, v) && !t.integer(v))) return false;
@@ -197,12 +185,10 @@ static bool parse_sendmsg(Text& t, i64& v) {
     if (!t.integer(zero) || zero) return false;
   return t.take(")");
 }
-static std::string print_sendmsg_rtn(i64 v) { return print_sendmsg(v); }
-constexpr auto parse_sendmsg_rtn = parse_sendmsg;
 
 // ds_swizzle_b32: bit 15 set: four lanes of two bits; else and [4:0], or [9:5], xor [14:10] masks on the lane number,
 // with names for the common ones. Above 0xC000 (rotations and FFT order) only the number.
-static std::string print_swizzle(i64 v) {
+std::string print_swizzle(i64 v) {
   if (!v) return "";
   std::string out = " offset:";
   if (v >> 8 == 128)
@@ -225,7 +211,7 @@ static std::string print_swizzle(i64 v) {
   }
   return out + "\")";
 }
-static bool parse_swizzle(Text& t, i64& v) {
+bool parse_swizzle(Text& t, i64& v) {
   v = 0;
   if (!t.take("offset:")) return true;
   if (t.integer(v)) return true;
@@ -259,34 +245,30 @@ static bool parse_swizzle(Text& t, i64& v) {
   return n[0] < 32 || (n[0] == 32 && mode != "SWAP");
 }
 
-namespace {
 struct Spelling {
   std::string (*print)(i64);
   bool (*parse)(Text&, i64&);
 };
-}  // namespace
-static constexpr Spelling spellings[] = {
+constexpr Spelling spellings[] = {
     {nullptr, nullptr},
-#define KIND(name, ...) {print_##name, parse_##name},
+#define KIND(name, place, bits, is_signed, print, parse) {print_##print, parse_##parse},
 #include "compiler/isa/rdna_kind.def"
 };
-static bool after_operands(ImmediateKind k) {  // written without a comma, after the operands
+bool after_operands(ImmediateKind k) {  // written without a comma, after the operands
   return k == KIND_offset || k == KIND_offset2 || k == KIND_swizzle || k == KIND_soffset || k == KIND_uoffset;
 }
 
-namespace {
 // ---- registers ----------------------------------------------------------------------------------------------------
 struct Special {
   u32 code;
   std::string_view name;
   u8 widths;  // 1: one dword, 2: two or more
 };
-}  // namespace
-static constexpr Special specials[] = {
+constexpr Special specials[] = {
 #define SPECIAL(code, name, widths) {code, name, widths},
 #include "compiler/isa/rdna_kind.def"
 };
-static std::string print_register(const Operand& o) {
+std::string print_register(const Operand& o) {
   int count = std::max(1, (o.bits + 31) / 32);
   std::string_view file = o.cls == RegClass::VECTOR ? "v" : "s";
   u32 n = o.reg;
@@ -299,7 +281,7 @@ static std::string print_register(const Operand& o) {
   return count == 1 ? str(file, n) : str(file, "[", n, ":", n + u32(count) - 1, "]");
 }
 // The bits of the operand are set to what the text says; 0 where a name has any width.
-static bool parse_register(Text& t, Operand& o) {
+bool parse_register(Text& t, Operand& o) {
   Text start = t;
   std::string_view w = t.word();
   for (const Special& s : specials)
@@ -331,11 +313,11 @@ static bool parse_register(Text& t, Operand& o) {
 }
 
 // ---- operands -----------------------------------------------------------------------------------------------------
-static std::string print_float(double v, bool is_double) {
+std::string print_float(double v, bool is_double) {
   if (v == std::trunc(v)) return str(v, std::string_view(str(v)).find('.') == std::string_view::npos ? ".0" : "");
   return std::abs(v) == 0.5 ? str(v) : is_double ? "0.15915494309189532" : "0.15915494";
 }
-static std::string print_immediate(const Row& r, const OperandSpec& spec, const Operand& o) {
+std::string print_immediate(const Row& r, const OperandSpec& spec, const Operand& o) {
   OperandSpec s = spec;
   bool literal = o.modifiers & LITERAL || !inline_code(s, o.imm);
   if (r.mixed && literal) s.type = Scalar::F16, s.bits = 16;  // LLVM shows the half that counts
@@ -356,7 +338,7 @@ static std::string print_immediate(const Row& r, const OperandSpec& spec, const 
   if (s.type == Scalar::BF16 && s.bits == 16) return hex(u64(o.imm) & 0xffffffff);
   return hex(u64(v) & (bits == 64 ? 0xffffffff : (u64(1) << bits) - 1));
 }
-static std::string print_operand(const Row& r, int i, const Operand& o) {
+std::string print_operand(const Row& r, int i, const Operand& o) {
   const OperandSpec& s = r.spec[i];
   if (r.kind[i] == KIND_simm32) return print_immediate(r, s, o);
   if (r.kind[i]) return spellings[r.kind[i]].print(o.imm);
@@ -372,7 +354,7 @@ static std::string print_operand(const Row& r, int i, const Operand& o) {
   return text;
 }
 
-static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
+bool parse_immediate(Text& t, const OperandSpec& s, Operand& o) {
   i64 v;
   double d;
   int bits = value_bits(s);
@@ -406,9 +388,9 @@ static bool parse_number(Text& t, const OperandSpec& s, Operand& o) {
   return true;
 }
 
-static bool parse_operand(Text& t, const Row& r, int i, Operand& o) {
+bool parse_operand(Text& t, const Row& r, int i, Operand& o) {
   const OperandSpec& s = r.spec[i];
-  if (s.place == LIT) return parse_number(t, s, o);
+  if (s.place == LIT) return parse_immediate(t, s, o);
   if (r.kind[i]) {
     i64 v;
     if (!spellings[r.kind[i]].parse(t, v)) return false;
@@ -433,7 +415,7 @@ static bool parse_operand(Text& t, const Row& r, int i, Operand& o) {
   if ((t.take_word("neg") || (r.sext && t.take_word("sext"))) && t.take("(")) modifiers |= NEGATE, closing |= 1;
   bool bars = t.take("|");
   if (bars || (t.take_word("abs") && t.take("("))) modifiers |= ABSOLUTE, closing |= bars ? 4 : 2;
-  if (!parse_number(t, s, o) && !parse_register(t, o)) return false;
+  if (!parse_immediate(t, s, o) && !parse_register(t, o)) return false;
   if (closing & 4 && !t.take("|")) return false;
   if (closing & 2 && !t.take(")")) return false;
   if (closing & 1 && !t.take(")")) return false;
@@ -449,10 +431,10 @@ static bool parse_operand(Text& t, const Row& r, int i, Operand& o) {
 }
 
 // How many sources op_sel lists outside VOP3P.
-static int selectable(const Row& r) { return std::bit_width(u32(r.sel & 7)); }
+int selectable(const Row& r) { return std::bit_width(u32(r.sel & 7)); }
 
 // ---- instructions -------------------------------------------------------------------------------------------------
-static std::string print_list(std::string_view name, const Instruction& in, u8 modifier, int n, bool with_result) {
+std::string print_list(std::string_view name, const Instruction& in, u8 modifier, int n, bool with_result) {
   std::string out = str(" ", name, ":[");
   const Row& r = static_cast<const Row&>(*in.row);
   for (int k = 0; k < n; k++)
@@ -462,7 +444,7 @@ static std::string print_list(std::string_view name, const Instruction& in, u8 m
   if (with_result) out += str(",", in.op[0].modifiers & modifier ? 1 : 0);
   return out + "]";
 }
-static std::string print_dpp(const Modifiers& m) {
+std::string print_dpp(const Modifiers& m) {
   std::string out;
   if (m.dpp_kind == 2) {
     out = " dpp8:[";
@@ -480,7 +462,7 @@ static std::string print_dpp(const Modifiers& m) {
   if (m.fetch_inactive) out += " fi:1";
   return out;
 }
-static std::string print_one(const Row& r, const Operand* op, std::string_view suffix) {
+std::string print_one(const Row& r, const Operand* op, std::string_view suffix) {
   std::string out = str(r.name, suffix), tail;
   bool first = true;
   for (int i = 0; i < r.shown; i++) {
@@ -501,6 +483,8 @@ static std::string print_one(const Row& r, const Operand* op, std::string_view s
   }
   return out + tail;
 }
+}  // namespace
+
 std::string rdna::print(const Instruction& in) {
   const Row& r = static_cast<const Row&>(*in.row);
   Modifiers m = Modifiers::of(in.modifiers);
@@ -554,7 +538,9 @@ std::string rdna::print(const Instruction& in) {
   return out;
 }
 
-static bool parse_list(Text& t, i64* values, int& n, i64 limit) {
+namespace {
+
+bool parse_list(Text& t, i64* values, int& n, i64 limit) {
   n = 0;
   if (!t.take("[")) return false;
   do {
@@ -564,7 +550,7 @@ static bool parse_list(Text& t, i64* values, int& n, i64 limit) {
   return t.take("]");
 }
 // One modifier after the operands; false when the text is none, or a wrong one.
-static bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) {
+bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) {
   const Row& r = static_cast<const Row&>(*in.row);
   i64 v[8];
   int n;
@@ -627,7 +613,6 @@ static bool parse_modifier(Text& t, Modifiers& m, Instruction& in, bool& masks) 
   return false;
 }
 
-namespace {
 // At most two scalar registers and literals together feed a VALU instruction ("constant bus").
 struct Scalars {
   u32 seen[2 * Inst::max_specs];
@@ -655,10 +640,9 @@ struct Scalars {
   }
   bool too_many(int limit = 2) const { return n + literal > limit || literals; }
 };
-}  // namespace
 
-static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::string_view suffix, Instruction& out,
-                      std::string& error) {
+bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::string_view suffix, Instruction& out,
+               std::string& error) {
   Instruction in;
   in.row = &r;
   in.n = r.shown;
@@ -721,6 +705,8 @@ static bool parse_row(Generation g, Text t, const Row& r, Modifiers m, std::stri
   out = in;
   return true;
 }
+
+}  // namespace
 
 // Sources of the two halves come from different banks (four, for third sources two); together they take what one
 // instruction may.

@@ -192,46 +192,45 @@ void AmdModel::smu_message(bool debug) {
   const Layout* message = hw::find_code(rows, "SMU", raw<MP1_SMN_C2PMSG_66>(), generation_);
   u64 response = SMU_RESPONSE::OK;
   u32 result = argument;
+  auto is = [&](const Layout& l) { return message == &l; };
   constexpr u32 clocks[4][3] = {
       {500, 1500, 2500}, {480, 800, 1200}, {96, 772, 1249}, {500, 1200, 2000}};  // MHz, by PPCLK
   if (!message) {
     response = SMU_RESPONSE::UNKNOWN_CMD;
-  } else if (message == &layout_PPSMC_MSG_TestMessage) {
+  } else if (is(layout_PPSMC_MSG_TestMessage)) {
     result = argument + 1;
-  } else if (message == &layout_PPSMC_MSG_GetSmuVersion) {
+  } else if (is(layout_PPSMC_MSG_GetSmuVersion)) {
     result = 78 << 16 | 46 << 8;
-  } else if (message == &layout_PPSMC_MSG_GetDriverIfVersion) {
+  } else if (is(layout_PPSMC_MSG_GetDriverIfVersion)) {
     result = generation_ == GFX11 ? 61 : 46;
-  } else if (message == &layout_PPSMC_MSG_SetDriverDramAddrHigh) {
+  } else if (is(layout_PPSMC_MSG_SetDriverDramAddrHigh)) {
     smu_table_ = (smu_table_ & ~u32(0)) | u64(argument) << 32;
-  } else if (message == &layout_PPSMC_MSG_SetDriverDramAddrLow) {
+  } else if (is(layout_PPSMC_MSG_SetDriverDramAddrLow)) {
     smu_table_ = (smu_table_ >> 32 << 32) | argument;
-  } else if (message == &layout_PPSMC_MSG_EnableAllSmuFeatures || message == &layout_PPSMC_MSG_DisableAllSmuFeatures) {
-    smu_features_ = message == &layout_PPSMC_MSG_EnableAllSmuFeatures;
-  } else if (message == &layout_PPSMC_MSG_TransferTableSmu2Dram) {
+  } else if (is(layout_PPSMC_MSG_EnableAllSmuFeatures) || is(layout_PPSMC_MSG_DisableAllSmuFeatures)) {
+    smu_features_ = is(layout_PPSMC_MSG_EnableAllSmuFeatures);
+  } else if (is(layout_PPSMC_MSG_TransferTableSmu2Dram)) {
     auto m = unpack32<PPSMC_MSG_TransferTableSmu2Dram>(argument, generation_);
-    if (!smu_table_)
-      response = SMU_RESPONSE::CMD_REJECTED_PREREQ;
-    else if (m.table != SMU_TABLE::SMU_METRICS)
-      response = SMU_RESPONSE::FAILED;
-    else
-      write_metrics(smu_table_);
-  } else if (message == &layout_PPSMC_MSG_GetDpmFreqByIndex) {
+    response = !smu_table_                         ? SMU_RESPONSE::CMD_REJECTED_PREREQ
+               : m.table == SMU_TABLE::SMU_METRICS ? SMU_RESPONSE::OK
+                                                   : SMU_RESPONSE::FAILED;
+    if (response == SMU_RESPONSE::OK) write_metrics(smu_table_);
+  } else if (is(layout_PPSMC_MSG_GetDpmFreqByIndex)) {
     auto m = unpack32<PPSMC_MSG_GetDpmFreqByIndex>(argument, generation_);
     if (m.clock >= 4 || (m.level >= 3 && m.level != PPSMC_MSG_GetDpmFreqByIndex::COUNT))
       response = SMU_RESPONSE::FAILED;
     else
       result = m.level == PPSMC_MSG_GetDpmFreqByIndex::COUNT ? 3 : clocks[m.clock][m.level];
-  } else if (message == &layout_PPSMC_MSG_SetSoftMinByFreq || message == &layout_PPSMC_MSG_SetSoftMaxByFreq) {
+  } else if (is(layout_PPSMC_MSG_SetSoftMinByFreq) || is(layout_PPSMC_MSG_SetSoftMaxByFreq)) {
     if (!smu_features_) response = SMU_RESPONSE::CMD_REJECTED_PREREQ;
-  } else if (message == &layout_PPSMC_MSG_SetPptLimit) {
+  } else if (is(layout_PPSMC_MSG_SetPptLimit)) {
     if (argument < 100 || argument > 400)
       response = SMU_RESPONSE::FAILED;
     else
       ppt_limit_ = argument;
-  } else if (message == &layout_PPSMC_MSG_GetPptLimit) {
+  } else if (is(layout_PPSMC_MSG_GetPptLimit)) {
     result = ppt_limit_;
-  } else if (message == &layout_PPSMC_MSG_Mode1Reset) {
+  } else if (is(layout_PPSMC_MSG_Mode1Reset)) {
     return mode1_reset();
   }
   raw<MP1_SMN_C2PMSG_82>() = result;

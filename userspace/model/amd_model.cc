@@ -12,33 +12,18 @@ namespace ingot::model {
 namespace {
 
 constexpr u16 vendor_id =
-#define CHIP(...)
-#define IP(...)
 #define VENDOR(id) id
 #include "userspace/model/amd_chip.def"
-#undef CHIP
-#undef IP
-#undef VENDOR
     ;
 constexpr ChipRow chip_rows[] = {
 #define CHIP(target, generation, device, se, sa, wgps, base) {#target, generation, device, se, sa, wgps, base},
-#define IP(...)
-#define VENDOR(id)
 #include "userspace/model/amd_chip.def"
-#undef CHIP
-#undef IP
-#undef VENDOR
 };
 const std::vector<IpRow>& ip_rows() {
   static const std::vector<IpRow> rows_ = {
-#define CHIP(...)
-#define VENDOR(id)
 #define IP(target, block, instance, major, minor, revision, ...) \
   {#target, block, instance, major, minor, revision, {__VA_ARGS__}},
 #include "userspace/model/amd_chip.def"
-#undef CHIP
-#undef IP
-#undef VENDOR
   };
   return rows_;
 }

@@ -26,11 +26,10 @@ void AmdModel::run_engine(int number, i64 ns) {
   auto control = reg<SDMA0_QUEUE0_RB_CNTL>(number);
   if (!firmware_running() || stopped || !control.rb_enable || !engine.halted.empty()) return;
   if (engine.streams.empty())
-    engine.streams.push_back(
-        {.address = (u64(raw<SDMA0_QUEUE0_RB_BASE>(number)) | u64(raw<SDMA0_QUEUE0_RB_BASE_HI>(number)) << 32) << 8,
-         .at = pair<SDMA0_QUEUE0_RB_RPTR, SDMA0_QUEUE0_RB_RPTR_HI>(number) / 4,
-         .ring_dwords = u64(1) << control.rb_size,
-         .vmid = u32(control.rb_vmid)});
+    engine.streams.push_back({.address = pair<SDMA0_QUEUE0_RB_BASE, SDMA0_QUEUE0_RB_BASE_HI>(number) << 8,
+                              .at = pair<SDMA0_QUEUE0_RB_RPTR, SDMA0_QUEUE0_RB_RPTR_HI>(number) / 4,
+                              .ring_dwords = u64(1) << control.rb_size,
+                              .vmid = u32(control.rb_vmid)});
   if (engine.wptr % 4)
     return void(halt(number, engine,
                      str("write pointer ", hex(engine.wptr), " is not a number of bytes of whole dwords"),
@@ -42,19 +41,17 @@ void AmdModel::run_engine(int number, i64 ns) {
   if (engine.streams.empty() || engine.streams.front().at == before) return;
   u64 rptr = engine.streams.front().at * 4;
   raw<SDMA0_QUEUE0_RB_RPTR>(number) = u32(rptr), raw<SDMA0_QUEUE0_RB_RPTR_HI>(number) = u32(rptr >> 32);
-  u64 report =
-      u64(raw<SDMA0_QUEUE0_RB_RPTR_ADDR_HI>(number)) << 32 | (raw<SDMA0_QUEUE0_RB_RPTR_ADDR_LO>(number) & ~u32(3));
+  u64 report = pair<SDMA0_QUEUE0_RB_RPTR_ADDR_LO, SDMA0_QUEUE0_RB_RPTR_ADDR_HI>(number) & ~u64(3);
   if (control.rptr_writeback_enable && report) access(SDMA_CLIENT, u32(control.rb_vmid), report, &rptr, 8, true);
 }
 
 AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
+  auto hang = [&](std::string why) { return halt(number, engine, std::move(why), IH_SOURCE::SDMA_QUEUE_HANG); };
   while (engine.streams.size() > 1 && engine.streams.back().at >= engine.streams.back().end) engine.streams.pop_back();
   Stream& s = engine.streams.back();
   if (s.at >= s.end) return BLOCKED;
   if (s.ring_dwords && s.end - s.at > s.ring_dwords)
-    return halt(number, engine,
-                str("the write pointer is ", s.end - s.at, " dwords ahead in a ring of ", s.ring_dwords),
-                IH_SOURCE::SDMA_QUEUE_HANG);
+    return hang(str("the write pointer is ", s.end - s.at, " dwords ahead in a ring of ", s.ring_dwords));
   bool ok = true;
   u32 first = fetch(SDMA_CLIENT, s, s.at, ok);
   if (!ok) return halt(number, engine, "page fault reading packets", IH_SOURCE::SDMA_PAGE_FAULT);
@@ -62,23 +59,20 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
   const Layout* row = hw::find_code(rows, "SDMA", i64(header.op | header.sub_op << 8), generation_);
   if (!row) {
     engine.last = {nullptr, {first}};
-    return halt(number, engine, "unknown packet", IH_SOURCE::SDMA_QUEUE_HANG);
+    return hang("unknown packet");
   }
   u64 length = u64(row->dwords[generation_]);
   if (row == &layout_SDMA_NOP) length += header.count;
   if (row == &layout_SDMA_COPY_LINEAR && generation_ == GFX12 && unpack32<SDMA_COPY_LINEAR>(first, generation_).cpv)
     length++;
   auto need = [&](u64 n) { return s.end - s.at >= n; };
-  if (!need(length))
-    return s.ring_dwords
-               ? BLOCKED
-               : halt(number, engine, "a packet reaches past its indirect buffer", IH_SOURCE::SDMA_QUEUE_HANG);
+  if (!need(length)) return s.ring_dwords ? BLOCKED : hang("a packet reaches past its indirect buffer");
   std::vector<u32> words(size_t(row->dwords[generation_]));
   for (size_t i = 0; i < words.size(); i++) words[i] = fetch(SDMA_CLIENT, s, s.at + i, ok);
   if (!ok) return halt(number, engine, "page fault reading packets", IH_SOURCE::SDMA_PAGE_FAULT);
   engine.last = {row, words};
   for (u32 stray : stray_bits(*row, words, generation_))
-    if (stray) return halt(number, engine, "reserved bits are set", IH_SOURCE::SDMA_QUEUE_HANG);
+    if (stray) return hang("reserved bits are set");
   u32 vmid = engine.streams.front().vmid;
   auto page_fault = [&] { return halt(number, engine, "page fault", IH_SOURCE::SDMA_PAGE_FAULT); };
   auto done = [&] { return s.at += length, DONE; };
@@ -99,10 +93,7 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
     case code<SDMA_WRITE_LINEAR>: {
       auto p = unpack<SDMA_WRITE_LINEAR>(words, generation_);
       length += p.count + 1;
-      if (!need(length))
-        return s.ring_dwords
-                   ? BLOCKED
-                   : halt(number, engine, "a packet reaches past its indirect buffer", IH_SOURCE::SDMA_QUEUE_HANG);
+      if (!need(length)) return s.ring_dwords ? BLOCKED : hang("a packet reaches past its indirect buffer");
       for (u64 i = 0; i <= p.count; i++) {
         u32 word = fetch(SDMA_CLIENT, s, s.at + 4 + i, ok);
         if (!ok || !access(SDMA_CLIENT, vmid, p.dst_addr + 4 * i, &word, 4, true)) return page_fault();
@@ -121,13 +112,9 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
     }
     case code<SDMA_INDIRECT>: {
       auto p = unpack<SDMA_INDIRECT>(words, generation_);
-      if ((s.at + length) % 8)
-        return halt(number, engine, "an indirect packet that does not end on a multiple of 8 dwords",
-                    IH_SOURCE::SDMA_QUEUE_HANG);
-      if (p.ib_base % 32)
-        return halt(number, engine, "an indirect buffer that is not aligned to 32 bytes", IH_SOURCE::SDMA_QUEUE_HANG);
-      if (engine.streams.size() > 1)
-        return halt(number, engine, "an indirect buffer in an indirect buffer", IH_SOURCE::SDMA_QUEUE_HANG);
+      if ((s.at + length) % 8) return hang("an indirect packet that does not end on a multiple of 8 dwords");
+      if (p.ib_base % 32) return hang("an indirect buffer that is not aligned to 32 bytes");
+      if (engine.streams.size() > 1) return hang("an indirect buffer in an indirect buffer");
       s.at += length;
       engine.streams.push_back({.address = p.ib_base, .end = p.ib_size, .vmid = vmid});
       return DONE;
@@ -172,7 +159,7 @@ AmdModel::Outcome AmdModel::step(int number, CopyEngine& engine) {
                  : halt(number, engine, str("no register at dword ", hex(at)), IH_SOURCE::SDMA_SRBMWRITE);
     }
     case code<SDMA_GCR_REQ>: cache_control(true, true, false, false, false); return done();
-    default: return halt(number, engine, "this model does not take this packet", IH_SOURCE::SDMA_QUEUE_HANG);
+    default: return hang("this model does not take this packet");
   }
 }
 

@@ -105,7 +105,7 @@ void discovery_step(Patient& p) {
 void boot_step(Patient& p) {
   p.chip.reset();
   amd::Options o;
-  o.firmware = amd::system_firmware(ctx.FIRMWARE);
+  o.firmware = amd::system_firmware(ctx.FIRMWARE), o.exclusive = !p.is_model;
   if (p.is_model) o.firmware = model::stand_in_firmware, o.exact_firmware = false;
   p.device = amd::open(std::move(p.own), o);
   p.bus = &bus_of(*p.device);

@@ -98,6 +98,11 @@ Trace* Core::trace_at(u64 pc) {
     t->code.push_back(std::move(c));
   }
   if (t->code.empty()) return nullptr;
+  // SH_MEM_CONFIG.initial_inst_prefetch at its most: three lines after the one that runs (LLVM, EmitCodeEnd).
+  constexpr u64 line = 128, lines = 3;
+  for (u64 n = 1; options.prefetch && n <= lines; n++)
+    if (u8 ahead[4]; !memory->access(Access::FETCH, (t->end - 1) / line * line + n * line, ahead, sizeof ahead))
+      return nullptr;
   if (!options.checker) cut(*t);
   return (slot = std::move(t)).get();
 }
@@ -141,24 +146,11 @@ void Unit::report(std::vector<hw::WaveReport>& out) const {
       hw::WaveReport r;
       std::copy(g->id, g->id + 3, r.group);
       r.wave = w->index, r.pc = w->pc;
-      r.text = str(w->status == WaveState::AT_BARRIER ? "at a barrier" : "running", ", exec ", hex(w->s[EXEC_LO], 8),
-                   ", vcc ", hex(w->s[VCC_LO], 8), ", scc ", int(w->scc()), ", m0 ", hex(w->s[M0_REGISTER], 8), "\n");
-      // Some instructions around the program counter, which may stand at the end of what ran last.
-      constexpr u32 around = 4;
-      if (const Trace* t = w->trace) {
-        u32 at = 0;
-        while (at < t->code.size() && t->code[at]->pc < w->pc) at++;
-        for (u32 i = at - std::min(at, around); i < std::min<size_t>(at + around + 1, t->code.size()); i++)
-          r.text += str(i == at ? "=> " : "   ", hex(t->code[i]->pc), ": ", core_.isa.print(t->code[i]->in), "\n");
-      }
-      for (u32 k = 0; k < VCC_LO; k++)
-        if (!w->checked || w->checked->s[k]) r.text += str("s", k, " ", hex(w->s[k], 8), "\n");
-      for (size_t k = 0; k < w->v.size(); k++) {
-        if (w->checked && !w->checked->v[k].half[0]) continue;
-        r.text += str("v", k);
-        for (u32 x : w->v[k].lane) r.text += str(" ", hex(x, 8));
-        r.text += "\n";
-      }
+      r.at_barrier = w->status == WaveState::AT_BARRIER, r.scc = w->scc();
+      for (u32 k = 0; k < scc_word; k++) r.scalar.push_back(!w->checked || w->checked->s[k] ? w->s[k] : 0);
+      r.vector.resize(w->v.size());
+      for (size_t k = 0; k < w->v.size(); k++)
+        if (!w->checked || w->checked->v[k].half[0]) std::copy_n(w->v[k].lane, wave_lanes, r.vector[k].begin());
       out.push_back(std::move(r));
     }
 }
@@ -324,7 +316,8 @@ bool Unit::enter(WaveState& w) {
     c_ = nullptr;
     if (w.pc % 4) return stop(Result::ILLEGAL_INSTRUCTION, str("the program counter is ", hex(w.pc))), false;
     near = {w.pc, core_.trace_at(w.pc)};
-    if (!near.trace) return stop(Result::FAULT, str("no instruction at ", hex(w.pc))), false;
+    if (!near.trace)
+      return stop(Result::FAULT, str("no instruction at ", hex(w.pc), ", or nothing after it to read ahead")), false;
   }
   w.trace = near.trace, w.at = 0;
   return true;

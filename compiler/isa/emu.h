@@ -17,6 +17,7 @@ struct EmulatorOptions {
   std::string arch = "gfx1100";
   std::string kernel;      // its name, for reports
   bool checker = true;     // objects to missing waits, hazards, undefined registers, divergent barriers
+  bool prefetch = false;   // instructions are read ahead, so what follows code must be mapped
   bool unaligned = false;  // SH_MEM_CONFIG.alignment_mode is UNALIGNED: only atomic operations must be aligned
   std::function<std::string(u64 pc)> source;  // what the instruction there was made from, for reports
   // Without the checker: compiles what runs often, and must outlive the emulator. nullptr: everything is evaluated.
@@ -115,17 +116,8 @@ bool lane_function(LaneCall& call);  // false: not a function of one lane
 
 // ---- emu_decode.cc: instructions, decoded once ---------------------------------------------------------------------
 struct Place {  // where an operand of a row is
-  enum Kind : u8 {
-    NOWHERE,
-    VGPR,
-    SGPR,
-    SPECIAL,
-    CONSTANT,
-    MASK,
-    FLAG,
-    COUNTER,
-    MEMORY
-  } kind = NOWHERE;  // SPECIAL: null, scc …
+  // SPECIAL: null, scc …
+  enum Kind : u8 { NOWHERE, VGPR, SGPR, SPECIAL, CONSTANT, MASK, FLAG, COUNTER, MEMORY } kind = NOWHERE;
   u8 modifiers = 0;
   u8 bits = 0;   // of an element
   u8 count = 1;  // registers

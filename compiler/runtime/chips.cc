@@ -25,7 +25,8 @@ model::Chip& make_model(const DeviceName& name) {
   o.hang_instructions = i64(1) << 30;
 #ifdef CONFIG_ISA_RDNA
   isa::emu::EmulatorOptions e;
-  e.arch = o.target, e.checker = ctx.MODEL_CHECK, e.source = kernel_at, e.blocks = host_blocks();
+  e.arch = o.target, e.checker = ctx.MODEL_CHECK, e.prefetch = ctx.MODEL_CHECK, e.source = kernel_at;
+  e.blocks = ctx.MODEL_HOT < 0 ? nullptr : host_blocks(), e.hot = ctx.MODEL_HOT;
   if (e.arch == "gfx1100") o.shader = isa::emu::make_emulator(e).release();
 #endif
   static std::vector<model::Chip*>& made = *new std::vector<model::Chip*>;  // never freed, and never out of reach
@@ -51,7 +52,7 @@ Reached reach_again(model::Chip&) { unreachable(); }
 #ifdef CONFIG_DEVICE_AMD
 std::unique_ptr<Device> drive_amd(Reached chip) {
   amd::Options o;
-  o.firmware = amd::system_firmware(ctx.FIRMWARE);
+  o.firmware = amd::system_firmware(ctx.FIRMWARE), o.exclusive = !chip.is_model;
 #ifdef CONFIG_DEVICE_MODEL
   if (chip.is_model) o.firmware = model::stand_in_firmware, o.exact_firmware = false;
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // What the chip says it is, whatever it says; firmware files, whatever is in them; and the order of the writes that
 // bring the chip up, as text.
+#include <dlfcn.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <random>
 #include "tests/amd/card.h"
 
@@ -134,6 +136,75 @@ TEST(firmware, parts_in_the_order_of_loading) {
   EXPECT_EQ(f.mec_start, 0x3000u);
   EXPECT_EQ(f.parts[1].bytes, std::string(3000, 's')) << "TH0 is the context part";
   EXPECT_EQ(f.parts[5].bytes, std::string(2048, 'd')) << "IMU_D";
+}
+// What other distributions install: each file compressed, by the library that made it.
+struct Packed {
+  std::string folder = str(testing::TempDir(), "ingot_firmware_", ::getpid()), path = folder + "/psp_13_0_0_sos.bin";
+  Packed() { make_folders(folder); }
+  ~Packed() {
+    for (const char* end : {"", ".xz", ".zst"}) ::unlink((path + end).c_str());
+    ::rmdir(folder.c_str());
+  }
+  std::optional<std::string> read() { return system_firmware(folder)("psp_13_0_0_sos"); }
+};
+template <class F>
+F* function(const char* library, const char* name) {
+  void* handle = ::dlopen(library, RTLD_NOW);
+  return reinterpret_cast<F*>(handle ? ::dlsym(handle, name) : nullptr);
+}
+std::string packed_xz(const std::string& in) {
+  auto encode = function<int(u32 preset, int check, const void* allocator, const void* in, size_t in_bytes, void* out,
+                             size_t* out_at, size_t out_bytes)>("liblzma.so.5", "lzma_easy_buffer_encode");
+  std::string out(in.size() + 4096, 0);
+  size_t n = 0;
+  if (!encode || encode(1, 1, nullptr, in.data(), in.size(), out.data(), &n, out.size())) return "";
+  return out.substr(0, n);
+}
+std::string packed_zst(const std::string& in) {
+  auto encode = function<size_t(void* out, size_t out_bytes, const void* in, size_t in_bytes, int level)>(
+      "libzstd.so.1", "ZSTD_compress");
+  std::string out(in.size() + 4096, 0);
+  return encode ? out.substr(0, encode(out.data(), out.size(), in.data(), in.size(), 1)) : "";
+}
+TEST(firmware, compressed_files_are_unpacked_and_hostile_ones_refused) {
+  Packed p;
+  const std::string plain = stand_in("psp_13_0_0_sos");
+  std::mt19937 random(4);
+  using Pack = std::string (*)(const std::string&);
+  for (auto [end, pack] : {std::pair<const char*, Pack>{".xz", packed_xz}, {".zst", packed_zst}}) {
+    std::string good = pack(plain);
+    if (good.empty()) GTEST_SKIP() << "no library for " << end;
+    write_file(p.path + end, good);
+    EXPECT_EQ(p.read(), plain) << end;
+    int refused = 0, rounds = 300;
+    for (int round = 0; round < rounds; round++) {
+      std::string bad = good;
+      if (round % 3 == 0)
+        bad.resize(random() % bad.size());
+      else if (round % 3 == 1)
+        bad[random() % bad.size()] ^= char(1 << random() % 8);
+      else
+        bad += char(random());
+      write_file(p.path + end, bad);
+      try {  // zstd's frames may have no checksum: what comes out is then other bytes, which load_firmware() looks at
+        if (std::optional<std::string> out = p.read()) {
+          EXPECT_LE(out->size(), plain.size() + 4096);
+        }
+      } catch (const Error& e) {
+        EXPECT_THAT(e.what(), testing::AllOf(HasSubstr(p.path + end), HasSubstr("does not unpack")));
+        refused++;
+      }
+    }
+    EXPECT_GT(refused, rounds / 2) << end;
+    write_file(p.path + end, pack(std::string(64 << 20, 0)));  // little that becomes much
+    EXPECT_THAT(error_of([&] { p.read(); }), HasSubstr("does not unpack")) << end;
+    write_file(p.path + end, "");
+    EXPECT_TRUE(end == std::string(".zst") || !error_of([&] { p.read(); }).empty());
+    ::unlink((p.path + end).c_str());
+  }
+  write_file(p.path + ".xz", packed_xz("other"));
+  write_file(p.path, plain);
+  EXPECT_EQ(p.read(), plain) << "what is not compressed comes first";
 }
 TEST(firmware, what_is_absent_short_or_different_is_named) {
   Discovery ip = xtx();

@@ -2,6 +2,7 @@
 // The driver on the model of the chip, strict: boot, copies, launches, steps, and what goes wrong.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 #include <random>
 #include "tests/amd/card.h"
 
@@ -63,6 +64,26 @@ void add_vectors(Device& d, i64 n) {
   d.wait();
   auto z = contents(d, *c);
   for (size_t i = 0; i < z.size(); i++) ASSERT_EQ(z[i], x[i] + y[i]) << i;
+}
+
+TEST(device, one_process_drives_a_chip) {
+  Machine m;
+  amd::Options o = stand_ins();
+  o.exclusive = true;
+  auto bus = [&](const char* address) { return std::make_unique<model::ModelBus>(*m.chip, address); };
+  m.device = amd::open(bus("0000:03:00.0"), o);
+  try {
+    amd::open(bus("0000:03:00.0"), o);
+    FAIL() << "opened twice";
+  } catch (const Error& e) {
+    EXPECT_THAT(e.what(),
+                testing::AllOf(HasSubstr("0000:03:00.0.lock is held by process "), HasSubstr(str(::getpid()))));
+  }
+  add_vectors(*m.device, 128);  // nobody has touched it
+  { FileLock other(str(runtime_folder(), "/0000:83:00.0.lock")); }
+  m.device.reset();
+  m.device = amd::open(bus("0000:03:00.0"), o);
+  add_vectors(*m.device, 128);
 }
 
 TEST(device, cold_boot_and_a_vector_addition) {

@@ -210,6 +210,26 @@ TEST(Checker, Objections) {
               HasSubstr("writes 4 bytes"));  // read-only
   EXPECT_THAT(verdict("v_mov_b32 v1, 0\n ds_store_b32 v1, v1 offset:512\n s_endpgm"),
               HasSubstr("bytes of LDS at 512, past its 512"));
+  // which the hardware answers with zero, and drops
+  std::vector<u32> out;
+  EXPECT_EQ(verdict(str("v_dual_mov_b32 v3, 0x200 :: v_dual_mov_b32 v4, 7\n ds_store_b32 v3, v4\n v_mov_b32 v1, 9\n"
+                        "ds_load_b32 v1, v3\n s_waitcnt lgkmcnt(0)\n",
+                        store_v1),
+                    {.checker = false}, &out),
+            "");
+  EXPECT_EQ(out[0], 0u);
+  EXPECT_EQ(verdict(str("v_dual_mov_b32 v3, 0x1fc :: v_dual_mov_b32 v4, 7\n ds_store_b32 v3, v4\n v_mov_b32 v1, 9\n"
+                        "ds_load_b32 v1, v3\n s_waitcnt lgkmcnt(0)\n",
+                        store_v1),
+                    {.checker = false}, &out),
+            "");
+  EXPECT_EQ(out[0], 7u);
+  // code at the end of its mapping: 64 bytes follow it here, and up to three lines of 128 are read ahead
+  EXPECT_EQ(verdict("s_endpgm"), "");
+  EXPECT_THAT(verdict("s_endpgm", {.prefetch = true}), HasSubstr("nothing after it to read ahead"));
+  std::string long_tail = "s_endpgm\n";
+  for (int i = 0; i < 4 * 128 / 4; i++) long_tail += "s_code_end\n";
+  EXPECT_EQ(verdict(long_tail, {.prefetch = true}), "");
   EXPECT_THAT(verdict("scratch_load_b32 v1, off, off offset:64\n s_endpgm", {.scratch_bytes = 64}),
               HasSubstr("of scratch at 64, past its 64"));
   EXPECT_THAT(verdict("v_mov_b32 v30, 0\n s_endpgm"), HasSubstr("v30, but the wave has 24"));

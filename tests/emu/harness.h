@@ -252,7 +252,7 @@ inline Clang& clang() {
 // ---- programs in text ----------------------------------------------------------------------------------------------
 struct Program {
   u32 vgprs = 24, user = 16, waves = 1, groups_x = 1, lds_bytes = 512, scratch_bytes = 0;
-  bool unaligned = false;
+  bool unaligned = false, prefetch = false, checker = true;
 };
 // s0-s1 hold the address of 4 KiB that may be written, s2-s3 of 4 KiB that may be read; returns the objection or "".
 inline std::string verdict(std::string_view text, Program p = {}, std::vector<u32>* out = nullptr) {
@@ -264,7 +264,7 @@ inline std::string verdict(std::string_view text, Program p = {}, std::vector<u3
   memory.regions.push_back({in_base, std::vector<u8>(4096, 1), false});
   memory.regions.push_back({scratch_base, std::vector<u8>(1 << 16), true});
   emu::EmulatorOptions options;
-  options.kernel = "text", options.unaligned = p.unaligned;
+  options.kernel = "text", options.unaligned = p.unaligned, options.prefetch = p.prefetch, options.checker = p.checker;
   options.source = [](u64 pc) { return str("line at ", pc); };
   auto wave = emu::make_emulator(options);
   hw::Dispatch d;

@@ -2,6 +2,31 @@
 // The AMD model works for a driver that does everything, and fails one that leaves something out, the way the card
 // would. Each test of a broken driver first shows that the same driver unbroken works (the fixture does) and then the
 // one mistake.
+//
+// What a driver gets wrong, and the test that sees it fail (A: tests/amd/device.cc, S: tests/amd/socket.cc, E:
+// tests/emu/emu_test.cc, Checker.Objections; the rest is here):
+//   host data path not flushed             without_flushing_hdp_the_ring_has_old_bytes, …_psp_sees_no_image
+//   TLB not invalidated, or of one hub     stale_translations_stay_until_their_hub_drops_them
+//   entry of another generation            a_wrong_entry_faults_with_its_level
+//   page of tables freed while in use      a_freed_page_table_page_is_walked_as_what_it_became
+//   doorbell aperture, range, enable       doorbells_need_aperture_route_range_and_enable
+//   HQD without GRBM select                a_queue_programmed_without_selecting_it_is_another_one
+//   MQD, ring or EOP buffer missing        a_queue_needs_its_descriptor_its_ring_and_its_eop_buffer
+//   ring wrap, units of pointers           a_ring_wraps, wrong_units_of_ring_pointers_reach_garbage
+//   registers out of a window, counts      packets_are_checked
+//   PRED_EXEC in a ring                    pred_exec_gates_in_an_indirect_buffer_only
+//   caches not written back, invalidated   a_kernel_s_writes_…, a_kernel_sees_new_data_…, a_kernel_after_a_kernel_…
+//   SDMA: misaligned indirect buffer       sdma_wants_aligned_indirect_buffers
+//   SDMA: a count wider than its field     a_count_wider_than_its_field_is_no_packet
+//   mode1 with bus mastering, too early    mode1_wants_bus_mastering_off_and_half_a_second, bus_mastering_gates_dma
+//   second process, unclean exit           registers_and_vram_survive_…; A warm_attach_…; S a_killed_process_leaves_…
+//   endless kernel, dequeue 1 and 2        an_endless_kernel_does_not_drain_but_can_be_killed
+//   scratch too small                      E
+//   LDS past its end                       E
+//   code at the end of its mapping         E
+//   fewer than 16 scalar registers         E
+//   addresses past 48 bits, the VA hole    addresses_beyond_the_tables_and_48_bits_fault
+//   XCC number, harvest mask               none: of MI300, for which there is no chip row yet
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <random>
@@ -421,6 +446,11 @@ TEST_P(amd_model, sdma_wants_aligned_indirect_buffers) {
       card->submit_copies();
   card->wait([] { return false; }, 1'000'000);
   objection("not aligned to 32 bytes");
+}
+TEST_P(amd_model, a_count_wider_than_its_field_is_no_packet) {
+  const int width = hw::find_field(layout_SDMA_COPY_LINEAR, "count")->width(g);
+  EXPECT_NO_THROW(pack(SDMA_COPY_LINEAR{.count = (u64(1) << width) - 1}, g));
+  EXPECT_THROW(pack(SDMA_COPY_LINEAR{.count = u64(1) << width}, g), Error);
 }
 
 // ---- visibility ----------------------------------------------------------------------------------------------------

@@ -422,6 +422,7 @@ class ChipInspect : public Inspect {
 struct Options {
   FirmwareReader firmware = system_firmware();
   bool exact_firmware = true;
+  bool exclusive = false;        // a lock in the runtime folder keeps other processes from driving it: Error names who
   int power_limit_watts = 0;     // 0: the chip's own, with its clocks pinned to their highest level
   i64 timeout_ns = 10'000 * ms;  // of a submission without progress
 };

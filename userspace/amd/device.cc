@@ -22,7 +22,8 @@ namespace {
 // Of SCRATCH_REG0: which holds what. The magic changes with the order or sizes of what is in the boot region.
 constexpr int in_use_register = 6, layout_register = 7;
 constexpr u32 layout_magic = u32('i') << 24 | u32('n') << 16 | u32('g') << 8 | 1;
-constexpr i64 staging_bytes = mib, arguments_bytes = mib, direct_bytes = 64 << 10, code_tail = 256;
+constexpr i64 staging_bytes = mib, arguments_bytes = mib, direct_bytes = 64 << 10;
+constexpr i64 code_tail = 4 * 128;         // instructions are read ahead, three lines at most (Gfx, SH_MEM_CONFIG)
 constexpr i64 group_lds_bytes = 64 << 10;  // the most that a work-group can have (LLVM, AMDGPUBaseInfo.cpp)
 
 struct AmdCode final : Code {
@@ -50,7 +51,9 @@ struct AmdStep final : ingot::Step {
 class AmdDevice final : public Device {
  public:
   AmdDevice(std::unique_ptr<hw::Bus> bus, const Options& options)
-      : bus_(answering(std::move(bus))),
+      : owner_(options.exclusive ? std::make_unique<FileLock>(str(runtime_folder(), "/", bus->name(), ".lock"))
+                                 : nullptr),
+        bus_(answering(std::move(bus))),
         options_(options),
         chip_(*bus_),
         gmc_(chip_),
@@ -458,6 +461,7 @@ class AmdDevice final : public Device {
     return out + "}";
   }
 
+  std::unique_ptr<FileLock> owner_;  // first: nothing is read from a chip that another process drives
   std::unique_ptr<hw::Bus> bus_;
   Options options_;
   Chip chip_;

@@ -6,6 +6,7 @@
 // parts of the secure OS one at a time; a command ring; table of contents; SMU firmware, which must be before the
 // trusted memory (TMR) that the other firmware is copied into; the rest; and the RLC is told to start what was loaded.
 // What stands in a file is bounds-checked like any other input.
+#include <dlfcn.h>
 #include "userspace/amd/amd.h"
 
 namespace ingot::amd {
@@ -69,6 +70,41 @@ File open_file(std::string name, const FirmwareReader& reader, bool exact) {
   return f;
 }
 
+// Most distributions compress linux-firmware. The library that unpacks it is there with their package manager; it is
+// looked for when it is needed.
+template <class F>
+F* from_library(const char* library, const char* function, const std::string& path) {
+  void* handle = ::dlopen(library, RTLD_NOW | RTLD_LOCAL);
+  void* found = handle ? ::dlsym(handle, function) : nullptr;
+  if (!found)
+    throw Error("the firmware ", path, " is compressed and ", library, " is not here; install it or unpack the file");
+  return reinterpret_cast<F*>(found);
+}
+constexpr size_t most_unpacked_bytes = 16 * mib;
+
+std::string unpack_xz(const std::string& path) {  // lzma/container.h
+  auto decode =
+      from_library<int(u64 * memory, u32 flags, const void* allocator, const u8* in, size_t* in_at, size_t in_bytes,
+                       u8* out, size_t* out_at, size_t out_bytes)>("liblzma.so.5", "lzma_stream_buffer_decode", path);
+  std::string in = read_file(path), out(most_unpacked_bytes, 0);
+  u64 memory = 4 * most_unpacked_bytes;
+  size_t in_at = 0, out_at = 0;
+  int problem = decode(&memory, 0, nullptr, reinterpret_cast<const u8*>(in.data()), &in_at, in.size(),
+                       reinterpret_cast<u8*>(out.data()), &out_at, out.size());
+  if (problem || in_at != in.size()) throw Error("the firmware ", path, " does not unpack: liblzma's code ", problem);
+  out.resize(out_at);
+  return out;
+}
+std::string unpack_zst(const std::string& path) {  // zstd.h: a result above any size is an error
+  auto decode = from_library<size_t(void* out, size_t out_bytes, const void* in, size_t in_bytes)>(
+      "libzstd.so.1", "ZSTD_decompress", path);
+  std::string in = read_file(path), out(most_unpacked_bytes, 0);
+  size_t n = decode(out.data(), out.size(), in.data(), in.size());
+  if (n > out.size()) throw Error("the firmware ", path, " does not unpack: libzstd's code ", -n);
+  out.resize(n);
+  return out;
+}
+
 }  // namespace
 
 FirmwareReader system_firmware(std::string folder) {
@@ -79,8 +115,8 @@ FirmwareReader system_firmware(std::string folder) {
     for (const std::string& at : folders) {
       std::string path = str(at, "/", name, ".bin");
       if (file_exists(path)) return read_file(path);
-      for (const char* packed : {".xz", ".zst"})
-        if (file_exists(path + packed)) throw Error("the firmware ", path, packed, " is compressed; unpack it beside");
+      if (file_exists(path + ".xz")) return unpack_xz(path + ".xz");
+      if (file_exists(path + ".zst")) return unpack_zst(path + ".zst");
     }
     return {};
   };

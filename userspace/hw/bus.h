@@ -134,7 +134,9 @@ struct WaveReport {  // one wave, for a report of a hang or a fault
   u32 group[3] = {};
   int wave = 0;
   u64 pc = 0;
-  std::string text;  // registers and disassembly, as the emulator prints them
+  bool at_barrier = false, scc = false;
+  std::vector<u32> scalar;                  // by operand number: VCC, M0 and EXEC too; what nothing has set is 0
+  std::vector<std::array<u32, 32>> vector;  // by register, then lane
 };
 struct WaveResult {
   enum Kind : u8 {

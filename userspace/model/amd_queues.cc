@@ -32,7 +32,7 @@ void AmdModel::activate(u32 bank) {
   queue = {};
   queue.bank = bank;
   auto control = reg<CP_HQD_PQ_CONTROL>(0, 0, bank);
-  Stream ring{.address = (u64(raw<CP_HQD_PQ_BASE>(0, 0, bank)) | u64(raw<CP_HQD_PQ_BASE_HI>(0, 0, bank)) << 32) << 8,
+  Stream ring{.address = pair<CP_HQD_PQ_BASE, CP_HQD_PQ_BASE_HI>(0, 0, bank) << 8,
               .at = raw<CP_HQD_PQ_RPTR>(0, 0, bank),
               .ring_dwords = u64(2) << std::min<u64>(control.queue_size, 30),
               .vmid = u32(reg<CP_HQD_VMID>(0, 0, bank).vmid)};
@@ -168,6 +168,7 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
     return halt(queue, str("no register at dword ", hex(at), ", ", where_is(at)), IH_SOURCE::CP_PRIV_REG_FAULT);
   };
   auto page_fault = [&](u64 at) { return halt(queue, str("page fault at ", hex(at)), IH_SOURCE::CP_GPF); };
+  auto reserved = [&](std::string why) { return halt(queue, std::move(why), IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR); };
   switch (opcode) {
     case code<NOP>: return DONE;
     case code<SET_SH_REG>: return set_registers(queue, REG_WINDOW::SH, REG_WINDOW::SH_END, body);
@@ -186,7 +187,7 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
           u64 at = p.address + 4 * i * step_dwords;
           if (!access(CPC, vmid, at, &word, 4, true, p.dst_sel == WRITE_DATA::L2)) return page_fault(at);
         } else {
-          return halt(queue, "unknown dst_sel", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+          return reserved("unknown dst_sel");
         }
       }
       return DONE;
@@ -209,15 +210,14 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
         case COPY_DATA::IMMEDIATE: value = p.src; break;
         case COPY_DATA::GPU_CLOCK_COUNT:
         case COPY_DATA::SYSTEM_CLOCK_COUNT: value = u64(now_ns / 10); break;
-        default: return halt(queue, "unknown src_sel", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+        default: return reserved("unknown src_sel");
       }
       if (p.dst_sel == COPY_DATA::DST_REGISTER) {
         for (int i = 0; i < bytes / 4; i++)
           if (!write(p.dst + u64(i), u32(value >> (32 * i)), false)) return no_register(p.dst + u64(i));
         return DONE;
       }
-      if (p.dst_sel != COPY_DATA::DST_MEMORY && p.dst_sel != COPY_DATA::DST_L2)
-        return halt(queue, "unknown dst_sel", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+      if (p.dst_sel != COPY_DATA::DST_MEMORY && p.dst_sel != COPY_DATA::DST_L2) return reserved("unknown dst_sel");
       return access(CPC, vmid, p.dst, &value, bytes, true, p.dst_sel == COPY_DATA::DST_L2) ? DONE : page_fault(p.dst);
     }
     case code<WAIT_REG_MEM>: {
@@ -248,14 +248,14 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
     case code<EVENT_WRITE>: {
       auto p = unpack<EVENT_WRITE>(body, generation_);
       if (p.event_type == EVENT_TYPE::CS_PARTIAL_FLUSH && p.event_index != EVENT_WRITE::PARTIAL_FLUSH)
-        return halt(queue, "CS_PARTIAL_FLUSH has event index 4", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+        return reserved("CS_PARTIAL_FLUSH has event index 4");
       if (p.event_type != EVENT_TYPE::CS_PARTIAL_FLUSH) return DONE;
       return run_dispatches(queue) ? DONE : queue.halted.empty() ? BLOCKED : HALTED;
     }
     case code<RELEASE_MEM>: {
       if (!run_dispatches(queue)) return queue.halted.empty() ? BLOCKED : HALTED;
       auto p = unpack<RELEASE_MEM>(body, generation_);
-      if (!(u64(raw<CP_HQD_EOP_BASE_ADDR>(0, 0, queue.bank)) | raw<CP_HQD_EOP_BASE_ADDR_HI>(0, 0, queue.bank)))
+      if (!pair<CP_HQD_EOP_BASE_ADDR, CP_HQD_EOP_BASE_ADDR_HI>(0, 0, queue.bank))
         return halt(queue, "the queue has no end-of-pipe buffer (CP_HQD_EOP_BASE_ADDR)", IH_SOURCE::CP_GPF);
       if (generation_ == GFX94)
         cache_control(p.tc_wb_action_ena, p.tc_action_ena, p.tcl1_action_ena, false, false);
@@ -265,10 +265,8 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
                       ? u64(now_ns / 10)
                       : p.data;
       i64 bytes = p.data_sel == RELEASE_MEM::DISCARD ? 0 : p.data_sel == RELEASE_MEM::DATA_32 ? 4 : 8;
-      if (p.data_sel > RELEASE_MEM::SYSTEM_CLOCK_COUNT)
-        return halt(queue, "unknown data_sel", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
-      if (p.address % u64(std::max<i64>(bytes, 1)))
-        return halt(queue, "the address is not aligned", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+      if (p.data_sel > RELEASE_MEM::SYSTEM_CLOCK_COUNT) return reserved("unknown data_sel");
+      if (p.address % u64(std::max<i64>(bytes, 1))) return reserved("the address is not aligned");
       if (bytes && !access(CPC, vmid, p.address, &value, bytes, true, p.dst_sel == RELEASE_MEM::L2))
         return page_fault(p.address);
       if (p.int_sel == RELEASE_MEM::INTERRUPT_ONLY || p.int_sel == RELEASE_MEM::INTERRUPT_AFTER_WRITE)
@@ -281,8 +279,7 @@ AmdModel::Outcome AmdModel::packet(Queue& queue, u32 opcode, std::span<const u32
     }
     case code<INDIRECT_BUFFER>: {
       auto p = unpack<INDIRECT_BUFFER>(body, generation_);
-      if (!p.valid)
-        return halt(queue, "an indirect buffer without its valid bit", IH_SOURCE::CP_PM4_PKT_RSVD_BIT_ERROR);
+      if (!p.valid) return reserved("an indirect buffer without its valid bit");
       if (p.ib_vmid && p.ib_vmid != vmid)
         return halt(queue, "an indirect buffer of another VMID", IH_SOURCE::CP_PRIV_INSTR_FAULT);
       if (queue.streams.size() >= max_indirect_depth && !p.chain)
@@ -343,15 +340,13 @@ AmdModel::Outcome AmdModel::dispatch(Queue& queue, const u32 (&groups)[3], u32 i
     return halt(queue, str("a work-group of ", threads, " work-items"), IH_SOURCE::CP_GPF);
   if (initiator.use_thread_dimensions)
     for (int i = 0; i < 3; i++) d.groups[i] = (d.groups[i] + d.threads[i] - 1) / d.threads[i];
-  d.entry = (u64(raw<COMPUTE_PGM_LO>(0, 0, b)) | u64(raw<COMPUTE_PGM_HI>(0, 0, b)) << 32) << 8;
+  d.entry = pair<COMPUTE_PGM_LO, COMPUTE_PGM_HI>(0, 0, b) << 8;
   d.rsrc[0] = raw<COMPUTE_PGM_RSRC1>(0, 0, b), d.rsrc[1] = raw<COMPUTE_PGM_RSRC2>(0, 0, b),
   d.rsrc[2] = raw<COMPUTE_PGM_RSRC3>(0, 0, b);
   for (int i = 0; i < 16; i++) d.user_data[i] = raw<COMPUTE_USER_DATA_0>(i, 0, b);
   d.wave32 = generation_ != GFX94 && initiator.cs_w32_en;
   auto tmpring = reg<COMPUTE_TMPRING_SIZE>(0, 0, b);
-  d.scratch_base =
-      (u64(raw<COMPUTE_DISPATCH_SCRATCH_BASE_LO>(0, 0, b)) | u64(raw<COMPUTE_DISPATCH_SCRATCH_BASE_HI>(0, 0, b)) << 32)
-      << 8;
+  d.scratch_base = pair<COMPUTE_DISPATCH_SCRATCH_BASE_LO, COMPUTE_DISPATCH_SCRATCH_BASE_HI>(0, 0, b) << 8;
   d.scratch_wave_bytes = i64(tmpring.wavesize) * (generation_ == GFX94 ? 1024 : 256);
   d.scratch_waves = i64(tmpring.waves);
   auto bases = reg<SH_MEM_BASES>(0, 0, 1 + queue.streams.front().vmid);
@@ -397,7 +392,8 @@ bool AmdModel::run_dispatches(Queue& queue) {
                    .context_id0 = words[0],
                    .context_id1 = words[1]});
       }
-      object(str("a wave stopped at ", hex(r.pc), ": ", r.kind == hw::WaveResult::FAULT ? "page fault" : r.message));
+      object(
+          str("a wave stopped at ", hex(r.pc), ": ", r.kind == hw::WaveResult::FAULT ? "page fault: " : "", r.message));
       return false;
     }
     end_of_dispatch();

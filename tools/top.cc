@@ -91,7 +91,7 @@ std::string size_text(i64 bytes) {
   constexpr i64 mib = 1 << 20;
   return bytes < 10'000 * mib ? str(bytes / mib, "M") : str(bytes / (1024 * mib), "G");
 }
-std::vector<std::string> table(const std::vector<Row>& rows) {
+std::vector<std::string> table(const std::vector<Row>& rows, size_t columns = ~size_t(0)) {
   std::vector<std::vector<std::string>> cells = {{"PID", "PROCESS", "DEVICE", "BUSY", "MEM", "CLOCK", "MCLK", "POWER",
                                                   "TEMP", "HOT", "FAN", "VRAM", "LAUNCH/S", "KERNEL"}};
   for (const Row& r : rows)
@@ -100,17 +100,29 @@ std::vector<std::string> table(const std::vector<Row>& rows) {
                      cell(r.temperature_c, "C"), cell(r.hotspot_c, "C"), cell(r.fan_rpm, ""),
                      str(size_text(r.used_bytes), "/", size_text(r.total_bytes)), cell(r.launches_per_second, ""),
                      r.problem.empty() ? r.kernel.empty() ? "idle" : r.kernel : r.problem});
-  std::vector<size_t> widths(cells[0].size());
-  for (auto& line : cells)
-    for (size_t i = 0; i < line.size(); i++) widths[i] = std::max(widths[i], line[i].size());
+  auto width_of = [&](size_t column) {
+    size_t width = 0;
+    for (auto& line : cells) width = std::max(width, line[column].size());
+    return width;
+  };
+  auto total = [&] {  // of a kernel's name the beginning will do
+    size_t n = std::min<size_t>(width_of(cells[0].size() - 1), 24);
+    for (size_t i = 0; i + 1 < cells[0].size(); i++) n += width_of(i) + 2;
+    return n;
+  };
+  for (std::string_view least : {"FAN", "HOT", "MCLK", "MEM", "VRAM", "CLOCK", "PROCESS", "TEMP", "POWER"}) {
+    if (total() <= columns) break;  // else what matters least goes
+    auto at = std::ranges::find(cells[0], least) - cells[0].begin();
+    for (auto& line : cells) line.erase(line.begin() + at);
+  }
   std::vector<std::string> out;
   for (auto& line : cells) {
     std::string text;
     for (size_t i = 0; i < line.size(); i++) {
       if (i) text += "  ";
-      bool number_column = i >= 3 && i < 13;
-      std::string pad(widths[i] - line[i].size(), ' ');
-      text += number_column ? pad + line[i] : i + 1 == line.size() ? line[i] : line[i] + pad;
+      bool is_text = cells[0][i] == "PID" || cells[0][i] == "PROCESS" || cells[0][i] == "DEVICE";
+      std::string pad(width_of(i) - line[i].size(), ' ');
+      text += i + 1 == line.size() ? line[i] : is_text ? line[i] + pad : pad + line[i];
     }
     out.push_back(std::move(text));
   }
@@ -186,7 +198,8 @@ int top_main(Arguments args) {
     for (const Sample& s : now) rows.push_back(row_of(s, before));
     before = std::move(now);
     ::erase();
-    std::vector<std::string> lines = table(rows);
+    std::vector<std::string> lines = table(rows, size_t(COLS));
+    if (rows.empty()) lines.push_back("no running process owns a GPU; q ends");
     for (int i = 0; i < LINES && i < int(lines.size()); i++) {
       if (!i) ::attron(A_REVERSE);
       mvaddnstr(i, 0, lines[size_t(i)].c_str(), COLS);

@@ -41,7 +41,7 @@ struct Program {
   i64 estimate_ns = 0;                             // the cost model's time on one thread
   i64 accesses = 0, accesses_proven = 0;           // loads and stores: all, and proven in bounds without a guard
   std::string moves;                               // the moves chosen, as text (DEBUG=3)
-  std::vector<std::pair<u32, std::string>> notes;  // code offset → annotation for DEBUG=4
+  std::vector<std::pair<u32, std::string>> notes;  // code offset → what is computed from there on: "ADD f32"
 };
 
 // ---- compile.cc ----------------------------------------------------------------------------------------------------
@@ -50,7 +50,8 @@ struct Plan;
 // heuristic's.
 Program compile(U sink, std::span<const Param> params, std::string name, const Target& target,
                 const Plan* plan = nullptr);
-std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and annotations
+void note(Program&, U);                // what the instruction that comes next is for
+std::string annotate(const Program&);  // DEBUG=4: assembly with encodings and notes
 
 // ---- decomp.cc: ops that targets lack, from ops that they have -----------------------------------------------------
 // What a target computes itself: a bit per elementwise op and

@@ -246,6 +246,16 @@ Program compile(U sink, std::span<const Param> params, std::string name, const T
   return program;
 }
 
+void note(Program& p, U u) {
+  if (!u) return;
+  U memory = u->op == Op::LOAD || u->op == Op::STORE ? u->src(0) : nullptr;
+  while (memory && memory->op != Op::PARAM && memory->op != Op::LOCAL) memory = memory->src(0);
+  std::string text = str(u->op);
+  if (DType t = u->op == Op::STORE ? u->src(1)->dtype : u->dtype; t != VOID) append(text, str(" ", t));
+  if (memory) append(text, str(memory->op == Op::PARAM ? " of buffer " : " of local ", memory->arg(0)));
+  if (p.notes.empty() || p.notes.back().second != text) p.notes.emplace_back(u32(p.code.size()), std::move(text));
+}
+
 std::string annotate(const Program& p) {
   std::string out = str("; ", p.name, "  ", p.isa, " ", p.arch, "  ", p.code.size(), " bytes");
   if (p.vectors)
@@ -254,7 +264,15 @@ std::string annotate(const Program& p) {
   out += str("\n; ", p.moves, "\n");
   const isa::Isa* isa = isa::find_isa(p.isa);
   check(isa, "no ISA ", p.isa);
-  return out + isa::disassemble(*isa, std::span(p.code).first(size_t(p.code_bytes)), true);
+  std::string text = isa::disassemble(*isa, std::span(p.code).first(size_t(p.code_bytes)), true);
+  auto note = p.notes.begin();
+  for (std::string_view line : split(text, '\n')) {
+    bool starts = note != p.notes.end() && !line.empty() && std::stoul(std::string(line), nullptr, 16) >= note->first;
+    out += line;
+    if (starts) out += str("  ; ", note++->second);
+    out += '\n';
+  }
+  return out;
 }
 
 }  // namespace ingot

@@ -104,7 +104,7 @@ void emit_x86(const MachineCode& code, Program& program) {
       continue;
     }
     if (!line.inst.row) continue;
-    if (line.u) program.notes.push_back({u32(out.size()), ""});
+    note(program, line.u);
     isa::Instruction inst = line.inst;
     i64 literal = -1;
     for (int k = 0; k < inst.n; k++)

@@ -1390,7 +1390,7 @@ void emit_rdna(const MachineCode& code, Program& program) {
       labels[size_t(line.label)] = i64(out.size());
     }
     if (!line.inst.row) continue;
-    if (line.u) program.notes.push_back({u32(out.size()), ""});
+    note(program, line.u);
     isa::Instruction inst = line.inst;
     if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[2].cls != RegClass::VECTOR) std::swap(inst.op[1], inst.op[2]);
     if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR &&

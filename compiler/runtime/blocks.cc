@@ -53,6 +53,7 @@ class HostBlocks final : public hw::BlockCompiler {
         i64 n = r->src(0)->arg(0), width = std::min(lanes, n);
         plan.splits.push_back({r, {.unroll = plan.reduce_order.empty() ? 1 : n / width, .lanes = width}});
       }
+    counters().blocks++;
     auto block = std::make_unique<HostBlock>();
     Scoped trust(ctx.SPEC, ctx.SPEC == 1 ? 0 : ctx.SPEC);
     Program p = ingot::compile(sink, params, "block", target_, &plan);

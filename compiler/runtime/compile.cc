@@ -12,8 +12,13 @@ namespace ingot {
 namespace {
 
 struct Addresses {  // of code on devices, for reports; a lock of its own, since a model asks while a device works
+  struct Placed {
+    std::string name, source;
+    u64 bytes;
+    std::vector<std::pair<u32, std::string>> notes;
+  };
   std::mutex mutex;
-  std::map<u64, const Kernel*> kernels;
+  std::map<u64, Placed> programs;
 };
 Addresses& addresses() {
   static Addresses* a = new Addresses;
@@ -103,10 +108,6 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
     auto kernel = std::make_unique<Kernel>();
     kernel->code = load(j.program, d);
     kernel->program = std::move(j.program);
-    {
-      std::lock_guard while_noted(addresses().mutex);
-      addresses().kernels[kernel->code->address] = kernel.get();
-    }
     if (slot) all.retired.push_back(std::move(slot));
     slot = std::move(kernel);
   }
@@ -120,7 +121,10 @@ std::vector<Kernel*> compile_all(std::span<const ScheduledKernel> list, int numb
 
 std::unique_ptr<Code> load(const Program& p, Device& d) {
   Resources needs{int(p.params.size()), p.scalars, p.vectors, p.frame_bytes};
-  return d.load(p.code, p.name, &needs);
+  std::unique_ptr<Code> code = d.load(p.code, p.name, &needs);
+  std::lock_guard lock(addresses().mutex);
+  addresses().programs[code->address] = {p.name, p.source, p.code.size(), p.notes};
+  return code;
 }
 
 void forget_kernels(int number) {
@@ -134,18 +138,14 @@ void forget_kernels(int number) {
 
 std::string kernel_at(u64 address) {
   std::lock_guard lock(addresses().mutex);
-  auto it = addresses().kernels.upper_bound(address);
-  if (it == addresses().kernels.begin()) return "";
-  --it;
-  const Program& p = it->second->program;
+  auto it = addresses().programs.upper_bound(address);
+  if (it == addresses().programs.begin() || address - (--it)->first >= it->second.bytes) return "";
+  const Addresses::Placed& p = it->second;
   u64 offset = address - it->first;
-  if (offset >= p.code.size()) return "";
   std::string_view note;
   for (auto& [at, text] : p.notes)
     if (at <= offset) note = text;
-  return str(p.name, " + ", hex(offset), note.empty() ? "" : ": ", note);
+  return str(p.name, " + ", hex(offset), note.empty() ? "" : ": ", note, p.source.empty() ? "" : ", ", p.source);
 }
-
-Kernel& kernel_for(const ScheduledKernel& k, int number) { return *compile_all({&k, 1}, number)[0]; }
 
 }  // namespace ingot

@@ -74,8 +74,7 @@ struct Kernel {  // compiled and loaded
 };
 std::unique_ptr<Code> load(const Program&, Device&);
 void forget_kernels(int device);     // they are compiled and loaded again when they are wanted
-std::string kernel_at(u64 address);  // "r_64_32 + 0x1c: ADD …", of a device's instruction; "": no kernel of ours
-Kernel& kernel_for(const ScheduledKernel&, int device);  // from the cache, else compiled
+std::string kernel_at(u64 address);  // "r_64_32 + 0x1c: ADD f32, user.cc:7", of an instruction; "": no kernel of ours
 std::vector<Kernel*> compile_all(std::span<const ScheduledKernel>,
                                  int device);                 // in parallel, into the cache; copies: nullptr
 u64 kernel_key(const ScheduledKernel&, const Target&);        // equal for kernels that compile to the same code
@@ -154,6 +153,7 @@ void executing(std::span<const U> roots, std::span<const U> assigns);  // realiz
 struct Counters {
   u64 kernels = 0, operations = 0, bytes = 0, time_ns = 0;  // launched by this process; time only while DEBUG >= 2
   u64 compiled = 0, cache_hits = 0, compile_ns = 0, schedule_ns = 0, run_ns = 0;  // wall time of this process
+  u64 blocks = 0;  // of an emulator's code, compiled for the host
   i64 memory_bytes = 0, memory_peak_bytes = 0;
 };
 Counters& counters();

@@ -10,7 +10,8 @@ struct Place {
   int guard;
 };
 inline constexpr Place reference{"REF", 0}, avx2{"CPU::avx2", 1}, avx512{"CPU::avx512", 1},
-    gfx1100{"MODEL+AMD::gfx1100", 0};
+    gfx1100{"MODEL+AMD::gfx1100", 0},
+    gfx1100_blocks{"MODEL+AMD:1:gfx1100", 0};  // its emulator compiles what it runs: see blocks_on()
 // Why tests cannot run there (no such processor, device not built); empty: they can.
 std::string absent(const Place& place);
 

@@ -203,6 +203,41 @@ TEST_F(Amd, what_hangs_or_is_wrong_is_reported_and_the_device_goes_on) {
   std::vector<i32> out = contents(c);
   for (i32 i = 0; i < 64; i++) ASSERT_EQ(out[size_t(i)], 6 * i);
 }
+// A compiled kernel that has lost its waits: the checker's report says in which kernel, for which operation, whose
+// line.
+TEST_F(Amd, a_report_names_kernel_operation_and_line) {
+  U i = make(Op::RANGE, IDX, {index_constant(64)}, {0, i64(RangeKind::LOOP)});
+  auto at = [&](i64 n) { return make(Op::INDEX, F32, {make(Op::PARAM, F32, {}, {n, 64}), i}); };
+  U sum = make(Op::ADD, F32, {make(Op::LOAD, F32, {at(1)}), make(Op::LOAD, F32, {at(2)})});
+  U sink = make(Op::SINK, VOID, {make(Op::STORE, VOID, {at(0), sum, i})});
+  const Param params[] = {{F32, 64, true, false}, {F32, 64, false, true}, {F32, 64, false, true}};
+  Kernel k;
+  k.program = compile(sink, params, "sum_64", target_of(number));
+  k.program.source = "user.cc:7";
+  EXPECT_THAT(annotate(k.program), HasSubstr("; LOAD f32 of buffer 1"));
+  EXPECT_THAT(annotate(k.program), HasSubstr("; STORE f32 of buffer 0"));
+  const isa::Isa& isa = *isa::find_isa("rdna", "gfx1100");
+  const std::vector<u8> nop = isa::assemble(isa, "s_nop 0");
+  std::span<u8> code = k.program.code;
+  std::optional<size_t> last;  // wait, which is for what is loaded
+  for (size_t n, offset = 0; offset < size_t(k.program.code_bytes); offset += n) {
+    isa::Instruction in;
+    n = isa.decode(code.subspan(offset), in);
+    ASSERT_GT(n, 0u);
+    if (isa.print(in).starts_with("s_waitcnt")) last = offset;
+  }
+  ASSERT_TRUE(last);
+  std::copy(nop.begin(), nop.end(), code.begin() + i64(*last));
+  k.code = load(k.program, d);
+  BufferRef a = numbers(64, 3), c = d.alloc(256);
+  Call bad = call(k, c, a, a);
+  testing::internal::CaptureStderr();
+  run_calls({&bad, 1}, number);
+  EXPECT_THROW(d.wait(), DeviceError);
+  std::string report = testing::internal::GetCapturedStderr();
+  for (const char* part : {"v_add_f32", "before its load at", "from sum_64 + 0x", ": ADD f32", ", user.cc:7 in group"})
+    EXPECT_THAT(report, HasSubstr(part));
+}
 TEST_F(Amd, saved_kernels_run_again) {
   std::string folder = str(testing::TempDir(), "ingot_amd_saved_", getpid());
   auto k = kernel("add", add, 3, 2);

@@ -62,11 +62,11 @@ CXXFLAGS  = -std=c++20 -O$(LEVEL) -g$(or $(CONFIG_DEBUG_INFO),1) -Wall -Wextra $
             -fvisibility-inlines-hidden -I. -include $B/config.h -MMD -MP \
             $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer) $(EXTRA)
 LDFLAGS  += -Wl,-O1,--hash-style=gnu $(if $(SANITIZE),-fsanitize=$(SANITIZE))
-LIBS      = -lsqlite3 -lz -lpthread
+LIBS      = -lsqlite3 -lz -lpthread -lpci
 CURSES    = $(if $(CONFIG_TOOL_TOP),-lncursesw -ltinfo)
 # The tool starts in a millisecond: it takes the libraries in, but for libc, and binds symbols when they are used.
 TOOL_LD   = $(if $(SANITIZE),,-static-libstdc++ -static-libgcc -Wl,-z,lazy)
-TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread) $(CURSES:-l%=-l:lib%.a)
+TOOL_LIBS = $(if $(SANITIZE),$(LIBS),-l:libsqlite3.a -l:libz.a -lpthread -lpci) $(CURSES:-l%=-l:lib%.a)
 
 # ---- what is switched off: each symbol owns files by name --------------------------------------------------------------
 owned-DEVICE_MODEL := userspace/model/%

@@ -17,8 +17,17 @@ struct Found {
 static Found probe(const Backend& backend) {
   Found f{backend.name, backend.description, "", {}};
   if (!backend.open) {  // a chip that we drive: opening it would boot it
-    f.absent = str(backend.description, "; no card is reached");
-    for (const Way& w : ways()) f.absent += str(", ", w.prefix, "+", backend.name, " is ", w.description);
+    std::string cards, usable;
+    for (const PciCard& c : pci_cards(backend.vendor)) {
+      append(cards, str(cards.empty() ? "" : "; ", c.address, ": ",
+                        c.unusable.empty() ? "bound to " + c.driver + ", can be used" : c.unusable));
+      if (c.unusable.empty()) usable = c.address;
+    }
+    f.absent = usable.empty() ? str(backend.description, "; ", cards.empty() ? "no card in this machine" : cards) : "";
+    f.info.name = backend.name, f.info.description = str(backend.description, "; ", cards), f.info.isa = backend.isa;
+    if (cards.empty())
+      for (const Way& w : ways())
+        if (!w.prefix.empty()) append(f.absent, str(", ", w.prefix, "+", backend.name, " is ", w.description));
     return f;
   }
   try {

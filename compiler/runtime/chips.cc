@@ -2,6 +2,10 @@
 // Drivers joined to what they drive. A model in this process lives as long as the process, since the devices that drive
 // it do; the emulator is its shader core. What either objects to goes to standard error as it happens: the driver above
 // sees no more of it than of a card's, which is a hang.
+#include <fcntl.h>
+#include <linux/pci_regs.h>
+#include <unistd.h>
+#include <bit>
 #include <cstdio>
 #include "compiler/runtime/runtime.h"
 #ifdef CONFIG_DEVICE_MODEL
@@ -16,11 +20,23 @@
 
 namespace ingot {
 
+enum Fact : u64 {
+#define FACT(name, value, doc) name = value,
+#include "userspace/model/qemu.def"
+};
+
 #ifdef CONFIG_DEVICE_MODEL
-model::Chip& make_model(const DeviceName& name) {
+model::Chip& make_model(const DeviceName& name, i64 vram_mib, const std::string& vram_file) {
   model::AmdOptions o;
   if (!name.arch.empty()) o.target = name.arch;
-  o.vram_bytes = i64(4) << 30;  // pages are there when they are written
+  o.vram_bytes = vram_mib << 20;  // pages are there when they are written
+  if (!vram_file.empty()) {
+    o.vram_file = ::open(vram_file.c_str(), O_RDWR | O_CLOEXEC);
+    if (o.vram_file < 0) throw OsError(vram_file, errno);
+    o.vram_bytes = ::lseek(o.vram_file, 0, SEEK_END);
+    if (!std::has_single_bit(u64(o.vram_bytes)) || o.vram_bytes < i64(256) << 20)
+      throw Error(vram_file, " has ", o.vram_bytes, " bytes; VRAM is a power of two, at least 256 MiB");
+  }
   o.strict = ctx.MODEL_STRICT;
   o.hang_instructions = i64(1) << 30;
 #ifdef CONFIG_ISA_RDNA
@@ -35,7 +51,7 @@ model::Chip& make_model(const DeviceName& name) {
   return *chip;
 }
 
-Reached reach_model(const DeviceName& name) {
+Reached reach_model(const DeviceName& name, const Backend&) {
   if (!ctx.MODEL_SOCKET.empty()) return {model::connect(ctx.MODEL_SOCKET), true, nullptr};
   model::Chip& chip = make_model(name);
   return {std::make_unique<model::ModelBus>(chip, str("model ", name.index)), true, &chip};
@@ -48,6 +64,22 @@ Reached reach_again(model::Chip& chip) {
 #else
 Reached reach_again(model::Chip&) { unreachable(); }
 #endif
+
+Reached reach_card(const DeviceName& name, const Backend& row) {
+  const std::string_view driver = name.prefix == "VFIO" ? "vfio-pci" : name.prefix == "INGOT" ? "ingot" : "";
+  int seen = 0;
+  std::string there;
+  for (const PciCard& card : pci_cards(row.vendor)) {
+    append(there, str("\n  ", card.address, ": ", card.unusable.empty() ? "bound to " + card.driver : card.unusable));
+    if (!card.unusable.empty() || (!driver.empty() && card.driver != driver) || seen++ != name.index) continue;
+    std::unique_ptr<hw::Bus> bus = open_card(card);
+    const bool is_model = bus->config_read(PCI_SUBSYSTEM_VENDOR_ID, 4) == QEMU_SUBSYSTEM;
+    return {std::move(bus), is_model, nullptr};
+  }
+  throw Error("no ", row.name, " card", name.index ? str(" number ", name.index) : "",
+              driver.empty() ? "" : " bound to ", driver, " can be driven",
+              there.empty() ? "; this machine has none" : ":" + there);
+}
 
 #ifdef CONFIG_DEVICE_AMD
 std::unique_ptr<Device> drive_amd(Reached chip) {

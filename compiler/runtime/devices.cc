@@ -12,8 +12,8 @@ namespace ingot {
 namespace {
 
 constexpr Backend rows[] = {
-#define BACKEND(name, open, isa, description) {name, isa, description, open, nullptr},
-#define CHIP(name, drive, isa, description) {name, isa, description, nullptr, drive},
+#define BACKEND(name, open, isa, description) {name, isa, description, open, nullptr, 0},
+#define CHIP(name, vendor, drive, isa, description) {name, isa, description, nullptr, drive, vendor},
 #define WAY(...)
 #include "compiler/runtime/backends.def"
 };
@@ -22,7 +22,7 @@ constexpr Way way_rows[] = {
 #define CHIP(...)
 #define WAY(prefix, reach, description) {prefix, description, reach},
 #include "compiler/runtime/backends.def"
-    {}};
+};
 
 struct Open {
   std::string name;
@@ -90,15 +90,14 @@ Reached reach(std::string_view text) {
   if (!row.drive) throw Error("DEV=", text, ": ", row.name, " is not a chip that is reached over a bus");
   std::vector<std::string> there;
   for (const Way& way : ways()) {
-    if (way.prefix == name.prefix) return way.reach(name);
-    there.push_back(str(way.prefix, "+", row.name, ", ", way.description));
+    if (way.prefix == name.prefix) return way.reach(name, row);
+    there.push_back(str(way.prefix, way.prefix.empty() ? "" : "+", row.name, ", ", way.description));
   }
-  throw Error("DEV=", text, ": no ", row.name, " card is reached", name.prefix.empty() ? "" : " by that prefix",
-              "; there are ", there);
+  throw Error("DEV=", text, ": no ", row.name, " card is reached by that prefix; there are ", there);
 }
 
 std::span<const Backend> backends() { return rows; }
-std::span<const Way> ways() { return std::span(way_rows).first(std::size(way_rows) - 1); }
+std::span<const Way> ways() { return way_rows; }
 
 int device_number(std::string_view text) {
   thread_local std::string last_text = "?";

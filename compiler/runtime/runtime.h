@@ -15,13 +15,15 @@ class Chip;
 // ---- chips.cc: drivers and what they drive -------------------------------------------------------------------------
 struct Reached {
   std::unique_ptr<hw::Bus> bus;
-  bool is_model = false;        // its firmware has the right headers and no code
+  bool is_model = false;        // here or on the other side of a virtual machine: its firmware has headers and no code
   model::Chip* chip = nullptr;  // the model itself, if it is in this process
 };
-// A chip of software for as long as the process lives, as MODEL_STRICT and MODEL_CHECK say when it is made.
-model::Chip& make_model(const DeviceName& name);
-Reached reach_model(const DeviceName& name);
-Reached reach_again(model::Chip& chip);  // plugged in anew
+// A chip of software for as long as the process lives, as MODEL_STRICT and MODEL_CHECK say when it is made. Its VRAM is
+// so large, or is that file.
+model::Chip& make_model(const DeviceName& name, i64 vram_mib = 4096, const std::string& vram_file = "");
+Reached reach_model(const DeviceName& name, const struct Backend& row);
+Reached reach_card(const DeviceName& name, const Backend& row);  // DEV=AMD:1 is the second one
+Reached reach_again(model::Chip& chip);                          // plugged in anew
 std::unique_ptr<Device> drive_amd(Reached chip);
 
 // ---- devices.cc: the registry, from backends.def -------------------------------------------------------------------
@@ -29,10 +31,11 @@ struct Backend {
   std::string_view name, isa, description;
   std::unique_ptr<Device> (*open)(int index, std::string_view arch);  // nullptr: not on this machine
   std::unique_ptr<Device> (*drive)(Reached chip);                     // of a CHIP, which has no open
+  u16 vendor;                                                         // of its cards
 };
 struct Way {
   std::string_view prefix, description;
-  Reached (*reach)(const DeviceName& name);
+  Reached (*reach)(const DeviceName& name, const Backend& row);
 };
 Reached reach(std::string_view text);  // the chip that DEV=text drives; Error: not one, or no way there
 std::span<const Backend> backends();

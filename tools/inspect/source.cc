@@ -252,14 +252,9 @@ static std::unique_ptr<Inspect> open_local(bool boot) {
     if (!view) throw Error("DEV=", ctx.DEV, " has no registers to show; DEV=MODEL+AMD and DEV=AMD have");
     return std::make_unique<DeviceInspect>(*view);
   }
-  DeviceName name = parse_device_name(ctx.DEV);
-  auto way = std::ranges::find(ways(), name.prefix, &Way::prefix);
-  if (name.name != "AMD" || way == ways().end()) {
-    std::vector<std::string> known;
-    for (const Way& w : ways()) known.push_back(str(w.prefix, "+AMD"));
-    throw Error("DEV=", ctx.DEV, " has no registers to show; there are ", known);
-  }
-  return std::make_unique<LocalInspect>(way->reach(name).bus);
+  if (parse_device_name(ctx.DEV).name != "AMD")
+    throw Error("DEV=", ctx.DEV, " has no registers to show; DEV=MODEL+AMD and DEV=AMD have");
+  return std::make_unique<LocalInspect>(reach(ctx.DEV).bus);
 }
 
 void View::look() {

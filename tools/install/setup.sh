@@ -5,10 +5,13 @@
 # command to type and fails. On another system it says what is needed and leaves the rest to the build.
 set -eu
 
-packages="g++ libsqlite3-dev zlib1g-dev libncurses-dev nlohmann-json3-dev python3-kconfiglib ca-certificates curl"
+packages="g++ libsqlite3-dev zlib1g-dev libpci-dev libncurses-dev nlohmann-json3-dev python3-kconfiglib ca-certificates curl"
 case "${1:-build}" in
   build) ;;
-  check) packages="$packages git pkg-config libgtest-dev libgmock-dev clang-19 clang-format-14 libclang-rt-19-dev" ;;
+  check) packages="$packages git pkg-config libgtest-dev libgmock-dev clang-19 clang-format-14 libclang-rt-19-dev
+            qemu-system-x86 busybox-static"
+         # The lab boots a kernel; where none is installed, nothing else boots from one either.
+         ls /boot/vmlinuz-* >/dev/null 2>&1 || packages="$packages linux-image-amd64" ;;
   *) echo "usage: setup.sh build | check" >&2; exit 2 ;;
 esac
 

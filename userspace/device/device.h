@@ -8,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 #include "userspace/base/base.h"
+#include "userspace/hw/bus.h"
 
 namespace ingot {
 
@@ -281,5 +282,17 @@ class PageTables {
   std::unique_ptr<Node> root_;
   i64 tables_ = 0;
 };
+
+// ---- pci.cc --------------------------------------------------------------------------------------------------------
+struct PciCard {
+  std::string address;  // 0000:03:00.0
+  u16 device = 0;
+  std::string driver;    // the kernel's, that it is bound to
+  std::string node;      // what we open to drive it
+  std::string unusable;  // why we cannot; empty: we can
+  hw::Bar bars[6];
+};
+std::vector<PciCard> pci_cards(u16 vendor);               // GPUs and accelerators, by address
+std::unique_ptr<hw::Bus> open_card(const PciCard& card);  // Error: unusable, or in use; OsError
 
 }  // namespace ingot

@@ -295,7 +295,7 @@ u8* ShaderMemory::direct(hw::Access kind, u64 address, i64 bytes) {
   if (!(recent.kinds & need)) {
     auto t = chip_.translate(kind == hw::Access::FETCH ? SQC_INST : TCP, vmid_, address, kind, true);
     if (!t) return nullptr;
-    u8* host = t->system                                      ? chip_.dma_pointer(t->address, page_bytes)
+    u8* host = t->system ? chip_.dma_pointer(t->address, page_bytes, kind == hw::Access::WRITE)
                : t->address + page_bytes <= chip_.vram_bytes_ ? chip_.vram_ + t->address
                                                               : nullptr;
     if (!host) return nullptr;

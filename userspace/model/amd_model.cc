@@ -45,7 +45,8 @@ PciIdentity pci_identity(const AmdOptions& o) {
   return id;
 }
 constexpr u64 mmio_dwords = (1 << 20) / 4;
-constexpr i64 mode1_ns = 400'000'000;  // a driver waits 500 ms
+constexpr i64 mode1_ns = 400'000'000;           // a driver waits 500 ms
+constexpr i64 function_reset_ns = 100'000'000;  // at most (PCI Express Base 5.0, 6.6.2)
 constexpr u64 hdp_flush_byte =
     (1 << 18) - 4096;  // where this model has the flush trigger; drivers ask REMAP_HDP_MEM_FLUSH_CNTL
 
@@ -55,8 +56,8 @@ AmdModel::AmdModel(const AmdOptions& o)
     : Chip(pci_identity(o)), options_(o), generation_(chip_row(o.target).generation), row_(chip_row(o.target)) {
   strict = o.strict;
   vram_bytes_ = u64(o.vram_bytes);
-  void* memory =
-      ::mmap(nullptr, vram_bytes_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  int flags = o.vram_file >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+  void* memory = ::mmap(nullptr, vram_bytes_, PROT_READ | PROT_WRITE, flags, o.vram_file, 0);
   if (memory == MAP_FAILED) throw OsError(str("VRAM of ", o.vram_bytes, " bytes"), errno);
   vram_ = static_cast<u8*>(memory);
   bases_.at[{FIXED, 0, 0}] = 0;
@@ -102,8 +103,8 @@ void AmdModel::mode1_reset() {
   reset_until_ns_ = now_ns + mode1_ns;
   power_on();
 }
-void AmdModel::reset(hw::Reset) {
-  reset_until_ns_ = now_ns + mode1_ns;
+void AmdModel::reset(hw::Reset kind) {
+  reset_until_ns_ = now_ns + (kind == hw::Reset::FUNCTION ? function_reset_ns : mode1_ns);
   power_on();
 }
 void AmdModel::inject(Injection what) {

@@ -81,8 +81,13 @@ void Chip::object(std::string what) {
   if (on_objection) on_objection(what);
   if (objections.size() < enough) objections.push_back(std::move(what));
 }
-u8* Chip::dma_pointer(u64 bus, i64 bytes) {
+u8* Chip::dma_pointer(u64 bus, i64 bytes, bool write) {
   u64 offset = bus % page_bytes;
+  if (machine) {
+    u8* host = !gone && bus_master() ? machine->memory(bus, bytes, write) : nullptr;
+    dropped_dma += !host;
+    return host;
+  }
   auto page = dma_pages_.find(bus / page_bytes);
   if (gone || !bus_master() || page == dma_pages_.end() || i64(offset) + bytes > page_bytes) {
     dropped_dma++;
@@ -93,7 +98,7 @@ u8* Chip::dma_pointer(u64 bus, i64 bytes) {
 bool Chip::dma(u64 bus, void* data, i64 bytes, bool write) {
   for (u8* at = static_cast<u8*>(data); bytes;) {
     i64 n = std::min(bytes, page_bytes - i64(bus % page_bytes));
-    u8* host = dma_pointer(bus, n);
+    u8* host = dma_pointer(bus, n, write);
     if (!host) return false;
     write ? memcpy(host, at, size_t(n)) : memcpy(at, host, size_t(n));
     at += n, bus += u64(n), bytes -= n;
@@ -229,6 +234,10 @@ void ModelBus::dma_free(hw::DmaMemory& memory) {
   unmap(m->second);
   memory_.erase(m);
   memory = {};
+}
+void ModelBus::memory_moved() {
+  std::lock_guard lock(chip_.mutex);
+  chip_.mapping_epoch++;
 }
 u64 ModelBus::wait_interrupt(i64 deadline_ns) {
   std::lock_guard lock(chip_.mutex);

@@ -41,6 +41,13 @@ class Chip {
   virtual void plug_in() = 0;                                     // after SURPRISE_REMOVAL: as after power-on
   virtual std::string state() const = 0;                          // decoded, a line each, for people
 
+  // The machine that the chip is plugged into, when that is not this process: its memory and its interrupts.
+  struct Machine {
+    virtual u8* memory(u64 bus, i64 bytes, bool write) = 0;  // within a page; nullptr: nothing answers
+    virtual void interrupt() = 0;
+  };
+  Machine* machine = nullptr;
+
   bool strict = true;
   std::vector<std::string> objections;
   std::function<void(const std::string&)> on_objection;
@@ -61,8 +68,8 @@ class Chip {
 
   void object(std::string what);
   bool dma(u64 bus, void* data, i64 bytes, bool write);  // false: bus mastering is off, or nobody is there
-  u8* dma_pointer(u64 bus, i64 bytes);                   // within one page; nullptr likewise
-  void raise_interrupt() { interrupts_++; }
+  u8* dma_pointer(u64 bus, i64 bytes, bool write);       // within one page; nullptr likewise
+  void raise_interrupt() { machine ? machine->interrupt() : void(interrupts_++); }
   bool bus_master() const;
   bool gone = false;
   u64 mapping_epoch = 1;  // grows when a pointer that dma_pointer() gave may be wrong
@@ -103,6 +110,7 @@ class ModelBus final : public hw::Bus {
   i64 now_ns() override;
   void wait_ns(i64 ns) override;
   bool reset(hw::Reset kind) override;
+  void memory_moved();  // of the machine: pointers into it are asked for again
   int dma_file(u64 handle) const { return memory_.at(handle).file; }
 
  private:
@@ -170,6 +178,7 @@ struct AmdOptions {
   std::string target = "gfx1100";  // a row of amd_chip.def
   i64 vram_bytes = i64(256) << 20;
   i64 visible_vram_bytes = 0;  // BAR 0; 0: all of it
+  int vram_file = -1;          // that VRAM is, for somebody else to map; -1: memory of this process
   bool strict = true;
   hw::Wave* shader = nullptr;            // nullptr: a dispatch hangs
   i64 hang_instructions = i64(1) << 32;  // a dispatch that has run so many does no more work, but time passes

@@ -22,8 +22,16 @@ namespace ingot {
 namespace {
 
 using namespace model;
-volatile sig_atomic_t stopped = 0;
-void on_stop(int) { stopped = 1; }
+volatile sig_atomic_t stopped = 0, unplugged = 0;
+void until_stopped() {
+  struct sigaction stop {
+  }, unplug{};
+  stop.sa_handler = [](int) { stopped = 1; }, unplug.sa_handler = [](int) { unplugged = 1; };
+  stopped = 0;
+  unplugged = 0;
+  for (int signal : {SIGINT, SIGTERM}) sigaction(signal, &stop, nullptr);
+  sigaction(SIGUSR1, &unplug, nullptr);
+}
 
 constexpr i64 most_dma_bytes = i64(1) << 30, most_dma_total = i64(8) << 30;  // of one allocation, of a user
 constexpr u64 most_wait_ns = 1'000'000'000'000;
@@ -145,13 +153,13 @@ struct Listener {
   std::string path;
   FileLock lock;
   int socket = -1;
-  explicit Listener(const std::string& p) : path(p), lock(p + ".lock") {
+  Listener(const std::string& p, int kind) : path(p), lock(p + ".lock") {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) throw Error(path, " is too long for a socket");
     std::memcpy(address.sun_path, path.data(), path.size());
     unlink(path.c_str());  // of a server that died: the lock says that there is none
-    socket = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    socket = ::socket(AF_UNIX, kind | SOCK_CLOEXEC, 0);
     const mode_t mask = umask(0077);
     const bool bound =
         socket >= 0 && !bind(socket, reinterpret_cast<sockaddr*>(&address), sizeof address) && !listen(socket, 8);
@@ -167,11 +175,8 @@ struct Listener {
 }  // namespace
 
 void serve_chip(Chip& chip, const std::string& path) {
-  Listener listener(path);
-  struct sigaction action {};
-  action.sa_handler = on_stop;
-  stopped = 0;
-  for (int signal : {SIGINT, SIGTERM}) sigaction(signal, &action, nullptr);
+  Listener listener(path, SOCK_SEQPACKET);
+  until_stopped();
   std::unique_ptr<User> user;
   while (!stopped) {
     pollfd wait[2] = {{listener.socket, POLLIN, 0}, {user ? user->socket : -1, POLLIN, 0}};
@@ -203,14 +208,49 @@ void serve_chip(Chip& chip, const std::string& path) {
   }
 }
 
+// One virtual machine after the other: for each its chip has been off.
+static void serve_machines(Chip& chip, const std::string& path, const QemuOptions& options) {
+  Listener listener(path, SOCK_STREAM);
+  until_stopped();
+  for (bool first = true; !stopped; first = false) {
+    const int socket = accept4(listener.socket, nullptr, nullptr, SOCK_CLOEXEC);
+    if (socket < 0) continue;
+    unplugged = 0;
+    if (!first) chip.plug_in();
+    const std::string report = serve_qemu(chip, socket, options, stopped, &unplugged);
+    fprintf(stderr, "chip: %s\n", report.c_str());
+  }
+}
+
 int chip_main(Arguments args) {
   Options o("ingot chip", args);
   const std::string path = o.value("serve", "", "keep the chip alive at this socket, for MODEL_SOCKET");
+  const std::string qemu =
+      o.value("qemu", "", "be a PCI device at this socket, for QEMU's x-pci-proxy-dev (tests/lab)");
   const std::string device = o.value("device", "AMD", "which chip: AMD or AMD::gfx1201");
-  o.rest("", "Runs a model of a chip that outlives the processes that drive it, until Ctrl-C.", 0, 0);
-  if (path.empty()) throw UsageError("ingot chip: --serve SOCKET says where");
+  QemuOptions q;
+  q.qtest = o.value("qtest", "", "--qemu: socket of QEMU's -qtest, for interrupts and the IOMMU");
+  q.iommu = o.flag("iommu", "--qemu: the machine has an intel-iommu");
+  const std::string at = o.value("at", "1:0", "--qemu: bus:device where the guest sees the chip");
+  const std::string vram = o.value("vram", "", "--qemu: a file that is the VRAM, as large as it shall be");
+  q.aperture_slot = int(o.number("aperture", -1, "--qemu: device on bus 0 of the ivshmem-plain that maps --vram"));
+  o.rest("", "Runs a model of a chip that outlives the processes or machines that drive it, until Ctrl-C.", 0, 0);
+  if (path.empty() == qemu.empty()) throw UsageError("ingot chip: either --serve SOCKET or --qemu SOCKET says where");
   const DeviceName name = parse_device_name(device);
   if (name.name != "AMD") throw UsageError("ingot chip: --device ", device, ": there are models of AMD");
+  if (sscanf(at.c_str(), "%d:%d", &q.bus, &q.function) != 2 || q.bus < 0 || q.bus > 255 || q.function < 0 ||
+      q.function > 31)
+    throw UsageError("ingot chip: --at ", at, " is not BUS:DEVICE, as in 1:0");
+  if (q.aperture_slot >= 0 && (q.aperture_slot > 31 || vram.empty() || q.qtest.empty()))
+    throw UsageError("ingot chip: --aperture 0 to 31 needs --vram FILE and --qtest SOCKET");
+  q.function *= 8;
+  if (!qemu.empty()) {
+    Chip& chip = make_model(name, 256, vram);
+    printf("%s\nwaiting for QEMU at %s\n", chip.state().c_str(), qemu.c_str());
+    fflush(stdout);
+    serve_machines(chip, qemu, q);
+    return 0;
+  }
   Chip& chip = make_model(name);
   printf("%s\nto use it: MODEL_SOCKET=%s DEV=MODEL+AMD ingot ...\n", chip.state().c_str(), path.c_str());
   fflush(stdout);

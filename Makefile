@@ -5,6 +5,12 @@
 # may give: B= build folder, KCONFIG_CONFIG= configuration file, CXX=, EXTRA= more compiler flags, SANITIZE=, OPTIMIZE=, PREFIX=,
 # DESTDIR=. Every object has a generated dependency file, so touching one .cc compiles one object.
 
+# `make lab SHELL=1` asks for a prompt, not for another shell.
+ifeq ($(SHELL),1)
+override SHELL := /bin/sh
+PROMPT := --shell
+endif
+
 VERSION  := 0.1.0
 DEFCONFIG := tools/install/defconfig
 B        ?= build
@@ -80,7 +86,7 @@ OFF   := $(foreach v,$(filter owned-%,$(.VARIABLES)),$(if $(CONFIG_$(v:owned-%=%
 
 LIB_SRC  := $(filter-out $(OFF),$(wildcard userspace/*/*.cc compiler/*/*.cc))
 TOOL_SRC := $(filter-out $(OFF),tools/ingot.cc tools/options.cc $(wildcard tools/inspect/*.cc) $(foreach t,$(TOOLS),$(wildcard tools/$t.cc tools/$t/*.cc)))
-TESTS    := $(filter-out bench $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(and $(CONFIG_DEVICE_AMD),$(CONFIG_DEVICE_MODEL),$(CONFIG_ISA_RDNA),$(CONFIG_TOOL_REG),$(CONFIG_TOOL_RING),$(CONFIG_TOOL_VM),$(CONFIG_TOOL_WAVE),$(CONFIG_TOOL_TOP)),,tools) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd) $(if $(CONFIG_ISA_RDNA),,emu),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
+TESTS    := $(filter-out bench lab $(if $(CONFIG_TOOL_TRAIN),,train e2e) $(if $(and $(CONFIG_DEVICE_AMD),$(CONFIG_DEVICE_MODEL),$(CONFIG_ISA_RDNA),$(CONFIG_TOOL_REG),$(CONFIG_TOOL_RING),$(CONFIG_TOOL_VM),$(CONFIG_TOOL_WAVE),$(CONFIG_TOOL_TOP)),,tools) $(if $(CONFIG_DEVICE_AMD),,amd) $(if $(CONFIG_DEVICE_MODEL),,model amd) $(if $(CONFIG_ISA_RDNA),,emu),$(sort $(patsubst tests/%/,%,$(dir $(wildcard tests/*/*.cc)))))
 LIB_OBJ  := $(LIB_SRC:%.cc=$B/%.o)
 TOOL_OBJ := $(TOOL_SRC:%.cc=$B/%.o)
 
@@ -138,6 +144,10 @@ $B/lab/%: tests/kmod/%.c kmod/ingot_uapi.h
 	@mkdir -p $(@D)
 	$(CXX) -x c -std=gnu11 -O1 -g -Wall -Wextra -Werror -static -I. $< -o $@
 
+$B/lab/bus: $B/tests/lab/bus.o $B/libingot.a
+	@mkdir -p $(@D)
+	$(CXX) $(LDFLAGS) $(TOOL_LD) -o $@ $^ $(TOOL_LIBS)
+
 -include $(LIB_OBJ:.o=.d) $(TOOL_OBJ:.o=.d) $(patsubst %.cc,$B/%.d,$(wildcard tests/*/*.cc))
 
 # ---- installing --------------------------------------------------------------------------------------------------------
@@ -169,7 +179,7 @@ uninstall:      ## from DESTDIR and PREFIX
 	  $(TREE)/share/fish/vendor_completions.d/ingot.fish
 
 # ---- running -----------------------------------------------------------------------------------------------------------
-.PHONY: setup run
+.PHONY: setup run lab
 setup:          ## install the packages that are missing (apt; prints the command if you may not)
 	@tools/install/setup.sh check
 # Context variables on the command line (make run DEV=REF DEBUG=2) reach the tool through the environment.
@@ -177,6 +187,10 @@ run:            ## train a convnet on MNIST; STEPS=N, DEV=, DEBUG= and the other
 	@tools/install/setup.sh build
 	@$(MAKE) --no-print-directory -j$J -s $B/ingot
 	@$B/ingot train mnist $(if $(filter MODEL+%,$(DEV)),--steps $(or $(STEPS),60) --batch 64 MODEL_STRICT=$(or $(MODEL_STRICT),0) MODEL_CHECK=$(or $(MODEL_CHECK),0),$(if $(STEPS),--steps $(STEPS))) $(ARGS)
+
+lab: $B/ingot $B/lab/bus $B/lab/guest  ## the stack in a virtual machine, with a model of the chip as its PCI device; SHELL=1 a prompt, INIT=script, ROWS="a b"
+	@$(MAKE) --no-print-directory -s kmod || echo 'lab: there is no ingot.ko'
+	@$(PYTHON) tests/lab/lab.py --ingot $B/ingot --programs $B/lab/bus $B/lab/guest $(PROMPT) $(if $(INIT),--init $(INIT)) $(if $(ROWS),--rows "$(ROWS)") $(ARGS)
 
 # ---- checking ----------------------------------------------------------------------------------------------------------
 .PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff

@@ -171,6 +171,22 @@ def install_step():
         yield f"example, {linkage} library", "passed" if right else "failed", f"expected: {expected}\n{output}"
 
 
+def lab_step():
+    """The stack in a virtual machine: tests/lab/lab.py prints a line for each row."""
+    status, output = make("gcc", *(programs := [f"{OUT}/gcc/lab/bus", f"{OUT}/gcc/lab/guest"]))
+    run(["make", "-s", "kmod"])  # without kernel headers its rows are skipped
+    if not status:
+        status, output = run([sys.executable, "tests/lab/lab.py", "--ingot", f"{OUT}/gcc/ingot", "--programs", *programs],
+                             timeout=300)
+    verdicts = {"ok": "passed", "FAIL": "failed", "skip": "skipped"}
+    for name, verdict, detail in re.findall(r"^ *[\d.]+ s  (\S+) +(ok|FAIL|skip)(.*)$", output, re.M):
+        yield f"lab {name}", verdicts[verdict], detail.lstrip(", ")
+    if skipped := re.search(r"^lab: skipped: (.*)", output, re.M):
+        yield "lab", "skipped", skipped.group(1)
+    elif status:
+        yield "lab", "failed", last_lines(output, 20)
+
+
 STEPS = [
     ("source", source_step),
     ("format", format_step),
@@ -186,7 +202,9 @@ STEPS = [
     ("tsan", lambda: build_step("tsan", *(f"{OUT}/tsan/test_{t}" for t in THREADED_TESTS
                                           if os.path.isdir(os.path.join(ROOT, "tests", t))))),
     ("tests-tsan", lambda: test_step("tsan", THREADED_TESTS, TSAN_OPTIONS="halt_on_error=1")),
+    ("lab", lab_step),
 ]
+ON_REQUEST = {"lab"}  # only when named
 
 
 def main(wanted):
@@ -198,7 +216,7 @@ def main(wanted):
     reasons = {}
     begin = time.monotonic()
     for name, step in STEPS:
-        if wanted and name not in wanted:
+        if name not in wanted if wanted else name in ON_REQUEST:
             continue
         start, here = time.monotonic(), {"passed": 0, "failed": 0, "skipped": 0}
         print(f"{name} ...", flush=True)

@@ -6,7 +6,6 @@
  * a fault that comes later finds @blocked, one that came earlier is in the tree.
  */
 #include <linux/io.h>
-#include <linux/sched/mm.h>
 
 #include "compat.h"
 #include "kmod.h"
@@ -19,14 +18,12 @@ void ingot_bars_init(struct ingot_dev *d)
 		unsigned long flags = pci_resource_flags(d->pdev, i);
 		struct ingot_bar_info *b = &d->bars[i];
 
+		if (flags & IORESOURCE_UNSET)
+			continue;
 		b->start = pci_resource_start(d->pdev, i);
 		b->len = pci_resource_len(d->pdev, i);
-		if (!b->len || (flags & IORESOURCE_UNSET))
+		if (!b->len || (flags & IORESOURCE_IO))
 			continue;
-		if (flags & IORESOURCE_IO) {
-			d->io_bars |= BIT(i);
-			continue;
-		}
 		b->flags = INGOT_BAR_MEM;
 		if (flags & IORESOURCE_MEM_64)
 			b->flags |= INGOT_BAR_64;
@@ -77,39 +74,13 @@ void ingot_bars_forget(struct ingot_dev *d)
 	up_write(&d->map_lock);
 }
 
-/* Before anything uses the BARs: let every resizable one cover as much as fits. */
-void ingot_bars_resize(struct pci_dev *pdev)
+int ingot_get_bar(struct ingot_session *s, union ingot_args *args)
 {
-	int bar, size, ret;
-	u32 sizes;
-	u16 cmd;
-
-	pci_read_config_word(pdev, PCI_COMMAND, &cmd);
-	pci_write_config_word(pdev, PCI_COMMAND, cmd & ~PCI_COMMAND_MEMORY);
-	for (bar = 0; bar < INGOT_NUM_BARS; bar++) {
-		sizes = pci_rebar_get_possible_sizes(pdev, bar);
-		if (!sizes || !(pci_resource_flags(pdev, bar) & IORESOURCE_MEM_64))
-			continue;
-		for (size = fls(sizes) - 1; size >= 0; size--) {
-			if (!(sizes & BIT(size)))
-				continue;
-			if ((SZ_1M << (u64)size) <= pci_resource_len(pdev, bar))
-				break;
-			ret = ingot_resize(pdev, bar, size, 0);
-			if (!ret)
-				break;
-			pci_dbg(pdev, "BAR %d: no room for 2^%d MiB (%d)\n", bar, size, ret);
-		}
-	}
-	pci_write_config_word(pdev, PCI_COMMAND, cmd);
-}
-
-int ingot_get_bar(struct ingot_session *s, struct ingot_bar *a)
-{
+	struct ingot_bar *a = &args->bar;
 	struct ingot_dev *d = s->dev;
 	const struct ingot_bar_info *b = &d->bars[a->index];
 
-	if (!b->flags && !(d->io_bars & BIT(a->index)))
+	if (!b->len)
 		return -EINVAL;
 	a->bar_flags = b->flags;
 	a->size = b->len;

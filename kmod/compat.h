@@ -13,7 +13,6 @@
 #include <linux/irqdomain.h>
 #include <linux/mm.h>
 #include <linux/msi.h>
-#include <linux/pci.h>
 
 #include "features.h"
 
@@ -47,35 +46,10 @@ static inline bool ingot_has_isolated_msi(struct device *dev)
 #endif
 }
 
-/* @keep: BARs that may not move. The older form moves nothing: the caller releases and assigns. */
-static inline int ingot_resize(struct pci_dev *pdev, int bar, int size, int keep)
-{
-#ifdef HAVE_RESIZE_EXCLUDE
-	return pci_resize_resource(pdev, bar, size, keep);
-#else
-	int ret, i;
-
-	for (i = 0; i < PCI_STD_NUM_BARS; i++)
-		if (!(keep & BIT(i)) && (pci_resource_flags(pdev, i) & IORESOURCE_PREFETCH))
-			pci_release_resource(pdev, i);
-	ret = pci_resize_resource(pdev, bar, size);
-	pci_assign_unassigned_bus_resources(pdev->bus);
-	return ret;
-#endif
-}
-
 #ifdef HAVE_IMPORT_NS_BARE
 #define INGOT_IMPORT_NS(ns) MODULE_IMPORT_NS(ns)
 #else
 #define INGOT_IMPORT_NS(ns) MODULE_IMPORT_NS(#ns)
-#endif
-
-#ifdef HAVE_INVALIDATE_MAPPINGS
-#define INGOT_MOVE_NOTIFY invalidate_mappings
-#define ingot_dma_buf_move_notify(buf) dma_buf_invalidate_mappings(buf)
-#else
-#define INGOT_MOVE_NOTIFY move_notify
-#define ingot_dma_buf_move_notify(buf) dma_buf_move_notify(buf)
 #endif
 
 #endif

@@ -12,7 +12,6 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-resv.h>
 #include <linux/file.h>
-#include <linux/slab.h>
 
 #include "compat.h"
 #include "kmod.h"
@@ -217,75 +216,54 @@ static struct dma_buf *make_export(struct ingot_dev *d, struct ingot_mem *m, u32
 	return buf;
 }
 
-/* A BAR in page-sized ranges that a device can be pointed at. */
-static struct dma_buf *export_bar(struct ingot_session *s, u32 bar, u64 offset, u64 length)
+static struct dma_buf *export_bar(struct ingot_dev *d, u32 bar, u64 offset, u64 length)
 {
-	const struct ingot_bar_info *b = &s->dev->bars[bar];
-	struct dma_buf *buf;
-	int ret;
+	const struct ingot_bar_info *b = &d->bars[bar];
 
-	ret = ingot_enter(s, INGOT_NEEDS_WORKING);
-	if (ret)
-		return ERR_PTR(ret);
-	if ((b->flags & INGOT_BAR_MMAP) && ingot_pages_ok(offset, length, b->len) &&
-	    PAGE_ALIGNED(offset | length))
-		buf = make_export(s->dev, NULL, bar, offset, length);
-	else
-		buf = ERR_PTR(-EINVAL);
-	ingot_leave(s);
-	return buf;
+	if (!(b->flags & INGOT_BAR_MMAP) || !ingot_pages_ok(offset, length, b->len) ||
+	    !PAGE_ALIGNED(offset | length))
+		return ERR_PTR(-EINVAL);
+	return make_export(d, NULL, bar, offset, length);
 }
 
 static struct dma_buf *export_mem(struct ingot_session *s, u32 handle, u64 offset, u64 length)
 {
-	struct ingot_dev *d = s->dev;
+	struct ingot_mem *m = ingot_mem_get(s, handle);
 	struct dma_buf *buf;
-	struct ingot_mem *m;
 	int ret;
 
-	ret = ingot_enter(s, INGOT_NEEDS_WORKING);
-	if (ret)
-		return ERR_PTR(ret);
-	m = ingot_mem_get(s, handle);
-	if (!m) {
-		buf = ERR_PTR(-ENOENT);
-		goto out;
-	}
+	if (!m)
+		return ERR_PTR(-ENOENT);
 	/* A user now keeps INGOT_MEM_FREE away; make_export() adds its own. */
-	down_read(&d->map_lock);
+	down_read(&s->dev->map_lock);
 	ret = m->dead ? -ENOENT : 0;
 	atomic_inc(&m->users);
-	up_read(&d->map_lock);
+	up_read(&s->dev->map_lock);
 	if (!ret && m->kind != INGOT_MEM_ALLOCATED)
 		ret = -EOPNOTSUPP;
 	if (!ret && (!ingot_pages_ok(offset, length, m->size) || !PAGE_ALIGNED(offset | length)))
 		ret = -EINVAL;
-	buf = ret ? ERR_PTR(ret) : make_export(d, m, 0, offset, length);
+	buf = ret ? ERR_PTR(ret) : make_export(s->dev, m, 0, offset, length);
 	atomic_dec(&m->users);
 	if (IS_ERR(buf))
 		ingot_mem_put(m);
-out:
-	ingot_leave(s);
 	return buf;
 }
 
-int ingot_mem_export(struct ingot_session *s, struct ingot_mem_export *a)
+int ingot_mem_export(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_export *a = &args->mem_export;
 	struct dma_buf *buf;
-	int fd;
 
 	buf = a->flags & INGOT_EXPORT_BAR ?
-	      export_bar(s, a->source, a->offset, a->length) :
+	      export_bar(s->dev, a->source, a->offset, a->length) :
 	      export_mem(s, a->source, a->offset, a->length);
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
-	fd = dma_buf_fd(buf, O_CLOEXEC);
-	if (fd < 0) {
+	a->fd = dma_buf_fd(buf, O_CLOEXEC);
+	if (a->fd < 0)
 		dma_buf_put(buf);
-		return fd;
-	}
-	a->fd = fd;
-	return 0;
+	return min(a->fd, 0);
 }
 
 /*
@@ -301,7 +279,7 @@ void ingot_exports_revoke(struct ingot_dev *d)
 	list_for_each_entry(e, &d->exports, node) {
 		dma_resv_lock(e->buf->resv, NULL);
 		if (!e->revoked) {
-			ingot_dma_buf_move_notify(e->buf);
+			dma_buf_move_notify(e->buf);
 			e->revoked = true;
 			if (!e->mem)
 				atomic_add(e->maps, &d->stale_maps);
@@ -339,7 +317,7 @@ static void import_move_notify(struct dma_buf_attachment *attach)
 
 static const struct dma_buf_attach_ops import_ops = {
 	.allow_peer2peer = true,
-	.INGOT_MOVE_NOTIFY = import_move_notify,
+	.move_notify = import_move_notify,
 };
 
 /* dev->lock is held. */
@@ -383,34 +361,27 @@ static int attach_and_map(struct ingot_mem *m, struct dma_buf *buf)
 	return ret;
 }
 
+/* dev->lock is held; the caller gets a reference. */
 static struct ingot_mem *import(struct ingot_session *s, struct dma_buf *buf)
 {
-	struct ingot_mem *m;
+	struct ingot_mem *m = ingot_mem_new(s->dev, INGOT_MEM_FOREIGN, buf->size);
 	int ret;
 
-	m = ingot_mem_new(s->dev, INGOT_MEM_FOREIGN, buf->size);
 	if (!m)
 		return ERR_PTR(-ENOMEM);
-	ret = ingot_enter(s, INGOT_NEEDS_WORKING);
-	if (ret)
-		goto err_put;
 	ret = attach_and_map(m, buf);
 	if (!ret)
 		ret = ingot_mem_publish(s, m);
-	if (ret)
-		ingot_foreign_unmap(m);
-	ingot_leave(s);
-	if (ret)
-		goto err_put;
-	return m;
-
-err_put:
+	if (!ret)
+		return m;
+	ingot_foreign_unmap(m);
 	ingot_mem_put(m);
 	return ERR_PTR(ret);
 }
 
-int ingot_mem_import(struct ingot_session *s, struct ingot_mem_import *a)
+int ingot_mem_import(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_import *a = &args->mem_import;
 	struct dma_buf *buf = dma_buf_get(a->fd);
 	struct ingot_mem *m;
 
@@ -437,11 +408,12 @@ static int may_pair(struct ingot_session *s, struct ingot_session *peer)
 }
 
 /* Never both devices' locks at a time: first theirs, to export, then ours, to import. */
-int ingot_peer_map(struct ingot_session *s, struct ingot_peer_map *a)
+int ingot_peer_map(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_peer_map *a = &args->peer_map;
+	struct ingot_mem *m = ERR_PTR(-EBADF);
 	struct file *file = fget(a->fd);
 	struct ingot_session *peer;
-	struct ingot_mem *m;
 	struct dma_buf *buf;
 	int ret = -EBADF;
 
@@ -450,21 +422,26 @@ int ingot_peer_map(struct ingot_session *s, struct ingot_peer_map *a)
 	peer = ingot_session_of(file);
 	if (peer)
 		ret = may_pair(s, peer);
+	if (!ret)
+		ret = ingot_enter(peer, INGOT_NEEDS_WORKING);
 	if (ret)
 		goto out;
-	buf = export_bar(peer, a->bar, a->offset, a->length);
-	if (IS_ERR(buf)) {
-		ret = PTR_ERR(buf);
+	buf = export_bar(peer->dev, a->bar, a->offset, a->length);
+	ingot_leave(peer);
+	ret = PTR_ERR_OR_ZERO(buf);
+	if (ret)
 		goto out;
+	ret = ingot_enter(s, INGOT_NEEDS_WORKING);
+	if (!ret) {
+		m = import(s, buf);
+		ingot_leave(s);
+		ret = PTR_ERR_OR_ZERO(m);
 	}
-	m = import(s, buf);
 	dma_buf_put(buf);		/* the attachment has its own */
-	if (IS_ERR(m)) {
-		ret = PTR_ERR(m);
-		goto out;
+	if (!ret) {
+		a->handle = m->handle;
+		ingot_mem_put(m);
 	}
-	a->handle = m->handle;
-	ingot_mem_put(m);
 out:
 	fput(file);
 	return ret;

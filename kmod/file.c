@@ -6,11 +6,8 @@
 #include <linux/compat.h>
 #include <linux/cred.h>
 #include <linux/fs.h>
-#include <linux/pm_runtime.h>
+#include <linux/nospec.h>
 #include <linux/poll.h>
-#include <linux/sched/signal.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "kmod.h"
 
@@ -32,9 +29,9 @@ void ingot_leave(struct ingot_session *s)
 	up_read(&s->dev->lock);
 }
 
-/* These need the lock around all of them, and touch no user memory. */
-static int get_info(struct ingot_session *s, struct ingot_info *a)
+static int get_info(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_info *a = &args->info;
 	struct ingot_dev *d = s->dev;
 	struct pci_dev *pdev = d->pdev;
 
@@ -60,8 +57,9 @@ static int get_info(struct ingot_session *s, struct ingot_info *a)
 	return 0;
 }
 
-static int cfg_read(struct ingot_session *s, struct ingot_cfg_read *a)
+static int cfg_read(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_cfg_read *a = &args->cfg_read;
 	struct pci_dev *pdev = s->dev->pdev;
 	u16 word;
 	u8 byte;
@@ -85,71 +83,51 @@ static int cfg_read(struct ingot_session *s, struct ingot_cfg_read *a)
 	return 0;
 }
 
-static int debug_inject(struct ingot_session *s, struct ingot_debug_inject *a)
+static int debug_inject(struct ingot_session *s, union ingot_args *args)
 {
 	if (!IS_ENABLED(CONFIG_INGOT_KMOD_DEBUG))
 		return -ENOTTY;
-	s->dev->inject = a->faults;
+	s->dev->inject = args->debug_inject.faults;
 	return 0;
 }
 
-static int locked(struct ingot_session *s, unsigned int nr, union ingot_args *a)
+/* A locked one runs between ingot_enter() and ingot_leave(), and touches no user memory. */
+static const struct {
+	ingot_handler *handler;
+	bool locked;
+} calls[] = {
+	[_IOC_NR(INGOT_GET_INFO)] =	{ get_info, true },
+	[_IOC_NR(INGOT_GET_BAR)] =	{ ingot_get_bar, true },
+	[_IOC_NR(INGOT_CFG_READ)] =	{ cfg_read, true },
+	[_IOC_NR(INGOT_CFG_OP)] =	{ ingot_cfg_op },
+	[_IOC_NR(INGOT_MEM_ALLOC)] =	{ ingot_mem_alloc },
+	[_IOC_NR(INGOT_MEM_PIN)] =	{ ingot_mem_pin },
+	[_IOC_NR(INGOT_MEM_SEGS)] =	{ ingot_mem_segs },
+	[_IOC_NR(INGOT_MEM_FREE)] =	{ ingot_mem_free },
+	[_IOC_NR(INGOT_MEM_EXPORT)] =	{ ingot_mem_export, true },
+	[_IOC_NR(INGOT_MEM_IMPORT)] =	{ ingot_mem_import, true },
+	[_IOC_NR(INGOT_PEER_MAP)] =	{ ingot_peer_map },
+	[_IOC_NR(INGOT_IRQ_SET)] =	{ ingot_irq_set },
+	[_IOC_NR(INGOT_IRQ_INFO)] =	{ ingot_irq_info },
+	[_IOC_NR(INGOT_RESET)] =	{ ingot_reset },
+	[_IOC_NR(INGOT_EVENT_SET)] =	{ ingot_event_set, true },
+	[_IOC_NR(INGOT_EVENT_GET)] =	{ ingot_event_get, true },
+	[_IOC_NR(INGOT_DEBUG_INJECT)] =	{ debug_inject, true },
+};
+
+static int call(struct ingot_session *s, const struct ingot_call_rule *rule, union ingot_args *a)
 {
+	unsigned int i = array_index_nospec(_IOC_NR(rule->nr), ARRAY_SIZE(calls));
 	int ret;
 
-	ret = ingot_enter(s, ingot_call_rule(nr)->needs);
+	if (!calls[i].locked)
+		return calls[i].handler(s, a);
+	ret = ingot_enter(s, rule->needs);
 	if (ret)
 		return ret;
-	switch (nr) {
-	case INGOT_GET_INFO:
-		ret = get_info(s, &a->info);
-		break;
-	case INGOT_GET_BAR:
-		ret = ingot_get_bar(s, &a->bar);
-		break;
-	case INGOT_CFG_READ:
-		ret = cfg_read(s, &a->cfg_read);
-		break;
-	default:
-		ret = debug_inject(s, &a->debug_inject);
-		break;
-	}
+	ret = calls[i].handler(s, a);
 	ingot_leave(s);
 	return ret;
-}
-
-static int dispatch(struct ingot_session *s, unsigned int nr, union ingot_args *a)
-{
-	switch (nr) {
-	case INGOT_CFG_OP:
-		return ingot_cfg_op(s, &a->cfg_op);
-	case INGOT_MEM_ALLOC:
-		return ingot_mem_alloc(s, &a->mem_alloc);
-	case INGOT_MEM_PIN:
-		return ingot_mem_pin(s, &a->mem_pin);
-	case INGOT_MEM_SEGS:
-		return ingot_mem_segs(s, &a->mem_segs);
-	case INGOT_MEM_FREE:
-		return ingot_mem_free(s, &a->mem_free);
-	case INGOT_MEM_EXPORT:
-		return ingot_mem_export(s, &a->mem_export);
-	case INGOT_MEM_IMPORT:
-		return ingot_mem_import(s, &a->mem_import);
-	case INGOT_PEER_MAP:
-		return ingot_peer_map(s, &a->peer_map);
-	case INGOT_IRQ_SET:
-		return ingot_irq_set(s, &a->irq_set);
-	case INGOT_IRQ_INFO:
-		return ingot_irq_info(s, &a->irq_info);
-	case INGOT_RESET:
-		return ingot_reset(s, &a->reset);
-	case INGOT_EVENT_SET:
-		return ingot_event_set(s, &a->event_set);
-	case INGOT_EVENT_GET:
-		return ingot_event_get(s, &a->event_get);
-	default:
-		return locked(s, nr, a);
-	}
 }
 
 static long ingot_ioctl(struct file *file, unsigned int nr, unsigned long arg)
@@ -177,7 +155,7 @@ static long ingot_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 	a.header.argsz = argsz;		/* another thread may have changed it in between */
 	ret = ingot_args_check(nr, &a);
 	if (!ret)
-		ret = dispatch(s, nr, &a);
+		ret = call(s, rule, &a);
 	if (ret)
 		return ret;
 	/* When this fails the caller has lost the handle in it; closing the file frees it. */
@@ -220,7 +198,6 @@ static int ingot_open(struct inode *inode, struct file *file)
 	xa_init_flags(&s->mems, XA_FLAGS_ALLOC1 | XA_FLAGS_ACCOUNT);
 	d->owned = true;
 	d->owner = current_euid();
-	ingot_irqs_clear(d);
 	ingot_event_detach(d);
 	down_write(&d->map_lock);
 	d->session = s;

@@ -485,7 +485,7 @@ struct ingot_irq_set {
 
 /**
  * struct ingot_irq_count - what a vector has seen
- * @count: interrupts since the session began
+ * @count: interrupts since the session began or the device was reset
  * @masked: 1 when the vector was stopped because it fired more than irq_burst times in 10
  *	ms
  * @reserved: zero

@@ -8,8 +8,6 @@
 #include <linux/interrupt.h>
 #include <linux/jiffies.h>
 #include <linux/poll.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 
 #include "compat.h"
 #include "kmod.h"
@@ -38,47 +36,24 @@ static irqreturn_t irq_handler(int irq, void *data)
 	return IRQ_HANDLED;
 }
 
-int ingot_irqs_init(struct ingot_dev *d)
+int ingot_irqs_init(struct ingot_dev *d, u32 n)
 {
-	int n, ret;
-	u32 i;
+	struct ingot_vector *v;
+	int ret;
 
-	/* A device without MSI is polled; there is no INTx, which cannot be shared safely. */
-	n = pci_alloc_irq_vectors(d->pdev, 1, INGOT_MAX_IRQS, PCI_IRQ_MSIX | PCI_IRQ_MSI);
-	if (n < 0)
-		return 0;
 	d->vectors = kcalloc(n, sizeof(*d->vectors), GFP_KERNEL);
-	if (!d->vectors) {
-		ret = -ENOMEM;
-		goto err;
-	}
-	d->num_vectors = n;
-	for (i = 0; i < d->num_vectors; i++) {
-		struct ingot_vector *v = &d->vectors[i];
-
+	if (!d->vectors)
+		return -ENOMEM;
+	for (; d->num_vectors < n; d->num_vectors++) {
+		v = &d->vectors[d->num_vectors];
 		v->dev = d;
 		spin_lock_init(&v->lock);
-		ret = request_irq(irq_of(d, i), irq_handler, 0, dev_name(&d->dev), v);
+		ret = devm_request_irq(&d->pdev->dev, irq_of(d, d->num_vectors), irq_handler, 0,
+				       dev_name(&d->dev), v);
 		if (ret)
-			goto err;
-		v->requested = true;
+			return ret;
 	}
 	return 0;
-
-err:
-	ingot_irqs_fini(d);
-	return ret;
-}
-
-/* The numbers are gone afterwards; the vectors' memory stays for those who still count. */
-void ingot_irqs_fini(struct ingot_dev *d)
-{
-	u32 i;
-
-	for (i = 0; i < d->num_vectors; i++)
-		if (d->vectors[i].requested)
-			free_irq(irq_of(d, i), &d->vectors[i]);
-	pci_free_irq_vectors(d->pdev);
 }
 
 static struct eventfd_ctx *swap_ctx(struct ingot_vector *v, int irq, struct eventfd_ctx *ctx)
@@ -111,17 +86,7 @@ void ingot_irqs_detach(struct ingot_dev *d)
 	for (i = 0; i < d->num_vectors; i++) {
 		put_ctx(swap_ctx(&d->vectors[i], irq_of(d, i), NULL));
 		synchronize_irq(irq_of(d, i));
-	}
-}
-
-void ingot_irqs_clear(struct ingot_dev *d)
-{
-	u32 i;
-
-	for (i = 0; i < d->num_vectors; i++) {
-		spin_lock_irq(&d->vectors[i].lock);
 		d->vectors[i].count = 0;
-		spin_unlock_irq(&d->vectors[i].lock);
 	}
 }
 
@@ -132,8 +97,9 @@ static struct eventfd_ctx *ctx_of(s32 fd)
 	return fd < 0 ? ERR_PTR(-EBADF) : eventfd_ctx_fdget(fd);
 }
 
-int ingot_irq_set(struct ingot_session *s, struct ingot_irq_set *a)
+int ingot_irq_set(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_irq_set *a = &args->irq_set;
 	struct eventfd_ctx *ctx[INGOT_MAX_IRQS] = { };
 	struct ingot_dev *d = s->dev;
 	s32 fds[INGOT_MAX_IRQS];
@@ -166,8 +132,9 @@ out:
 	return ret;
 }
 
-int ingot_irq_info(struct ingot_session *s, struct ingot_irq_info *a)
+int ingot_irq_info(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_irq_info *a = &args->irq_info;
 	struct ingot_irq_count counts[INGOT_MAX_IRQS] = { };
 	struct ingot_dev *d = s->dev;
 	u32 i;
@@ -210,49 +177,37 @@ static void set_event_ctx(struct ingot_dev *d, struct eventfd_ctx *ctx)
 {
 	spin_lock_irq(&d->event_lock);
 	swap(d->event_ctx, ctx);
+	if (!d->event_ctx)
+		d->events = 0;
 	spin_unlock_irq(&d->event_lock);
 	put_ctx(ctx);
 }
 
+/* Nobody is told any more, and the next owner finds nothing. */
 void ingot_event_detach(struct ingot_dev *d)
 {
 	set_event_ctx(d, NULL);
-	spin_lock_irq(&d->event_lock);
-	d->events = 0;
-	spin_unlock_irq(&d->event_lock);
 }
 
-int ingot_event_set(struct ingot_session *s, struct ingot_event_set *a)
+int ingot_event_set(struct ingot_session *s, union ingot_args *args)
 {
-	struct eventfd_ctx *ctx = ctx_of(a->fd);
-	int ret;
+	struct eventfd_ctx *ctx = ctx_of(args->event_set.fd);
 
 	if (IS_ERR(ctx))
 		return PTR_ERR(ctx);
-	ret = ingot_enter(s, INGOT_NEEDS_NOTHING);
-	if (ret) {
-		put_ctx(ctx);
-		return ret;
-	}
 	set_event_ctx(s->dev, ctx);
-	ingot_leave(s);
 	return 0;
 }
 
-int ingot_event_get(struct ingot_session *s, struct ingot_event_get *a)
+int ingot_event_get(struct ingot_session *s, union ingot_args *args)
 {
 	struct ingot_dev *d = s->dev;
-	int ret;
 
-	ret = ingot_enter(s, INGOT_NEEDS_NOTHING);
-	if (ret)
-		return ret;
-	a->state = d->state;
-	a->generation = d->generation;
+	args->event_get.state = d->state;
+	args->event_get.generation = d->generation;
 	spin_lock_irq(&d->event_lock);
-	a->reasons = d->events;
+	args->event_get.reasons = d->events;
 	d->events = 0;
 	spin_unlock_irq(&d->event_lock);
-	ingot_leave(s);
 	return 0;
 }

@@ -36,9 +36,14 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/pm_runtime.h>
 #include <linux/rwsem.h>
+#include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/scatterlist.h>
+#include <linux/slab.h>
 #include <linux/spinlock.h>
+#include <linux/uaccess.h>
 #include <linux/wait.h>
 #include <linux/xarray.h>
 
@@ -53,7 +58,7 @@ struct ingot_session;
 struct ingot_bar_info {
 	resource_size_t start;
 	resource_size_t len;
-	u32 flags;		/* INGOT_BAR_*, 0 when absent */
+	u32 flags;		/* INGOT_BAR_*; 0: ports, or absent */
 	bool mapped, wc;	/* how, in this session; map_lock */
 };
 
@@ -64,7 +69,6 @@ struct ingot_vector {
 	u64 count;
 	struct ingot_rate rate;
 	bool masked;
-	bool requested;		/* probe and remove only */
 };
 
 enum ingot_mem_kind {
@@ -116,7 +120,6 @@ struct ingot_dev {
 	int id;
 	struct pci_dev *pdev;
 	struct ingot_bar_info bars[INGOT_NUM_BARS];
-	u32 io_bars;			/* bit mask */
 	struct pci_saved_state *saved;
 	u64 caps;
 	u32 dma_bits;
@@ -133,7 +136,6 @@ struct ingot_dev {
 	bool needs_reset;
 	bool poisoned;			/* could not be stopped: its memory is never given back */
 	u32 inject;
-	u32 stop_us, reset_us, free_us;	/* the last teardown, for debugfs */
 
 	struct rw_semaphore map_lock;
 	bool blocked;			/* page faults are SIGBUS */
@@ -154,10 +156,15 @@ struct ingot_dev {
 	struct dentry *debug;
 };
 
+/* The calls of ingot_uapi.h, one each; arguments have been checked. */
+typedef int ingot_handler(struct ingot_session *s, union ingot_args *args);
+ingot_handler ingot_get_bar, ingot_cfg_op, ingot_reset, ingot_mem_alloc, ingot_mem_pin,
+	ingot_mem_segs, ingot_mem_free, ingot_mem_export, ingot_mem_import, ingot_peer_map,
+	ingot_irq_set, ingot_irq_info, ingot_event_set, ingot_event_get;
+
 /* main.c */
 extern unsigned int ingot_irq_burst;
 extern bool ingot_allow_unsafe_dma;
-extern bool ingot_peer_via_root;
 extern struct pci_driver ingot_pci_driver;
 extern struct class ingot_class;
 extern struct mutex ingot_group_mutex;
@@ -172,65 +179,29 @@ void ingot_leave(struct ingot_session *s);
 /* bar.c */
 void ingot_bars_init(struct ingot_dev *d);
 void ingot_bars_forget(struct ingot_dev *d);
-void ingot_bars_resize(struct pci_dev *pdev);
-int ingot_get_bar(struct ingot_session *s, struct ingot_bar *a);
 int ingot_mmap(struct file *file, struct vm_area_struct *vma);
 void ingot_revoke(struct ingot_dev *d, bool memory);
 void ingot_unrevoke(struct ingot_dev *d);
 
 /* mem.c */
-int ingot_mem_alloc(struct ingot_session *s, struct ingot_mem_alloc *a);
-int ingot_mem_pin(struct ingot_session *s, struct ingot_mem_pin *a);
-int ingot_mem_segs(struct ingot_session *s, struct ingot_mem_segs *a);
-int ingot_mem_free(struct ingot_session *s, struct ingot_mem_free *a);
 struct ingot_mem *ingot_mem_new(struct ingot_dev *d, enum ingot_mem_kind kind, u64 size);
 int ingot_mem_take_segs(struct ingot_mem *m, struct sg_table *sgt);
 int ingot_mem_publish(struct ingot_session *s, struct ingot_mem *m);
 struct ingot_mem *ingot_mem_get(struct ingot_session *s, u32 handle);
 void ingot_mem_put(struct ingot_mem *m);
 void ingot_mem_kill_all(struct ingot_session *s);
-void ingot_mem_poison_all(struct ingot_session *s);
-void ingot_mem_unmap_all(struct ingot_session *s);
+void ingot_mem_unmap_all(struct ingot_session *s, bool poison);
 void ingot_mem_drop_all(struct ingot_session *s);
 bool ingot_mem_bounced(struct ingot_dev *d, struct device *dev, struct sg_table *sgt);
 
 /* dmabuf.c */
-#if IS_ENABLED(CONFIG_DMA_SHARED_BUFFER)
-int ingot_mem_export(struct ingot_session *s, struct ingot_mem_export *a);
-int ingot_mem_import(struct ingot_session *s, struct ingot_mem_import *a);
-int ingot_peer_map(struct ingot_session *s, struct ingot_peer_map *a);
 void ingot_exports_revoke(struct ingot_dev *d);
 void ingot_foreign_unmap(struct ingot_mem *m);
-#else
-static inline int ingot_mem_export(struct ingot_session *s, struct ingot_mem_export *a)
-{
-	return -EOPNOTSUPP;
-}
-
-static inline int ingot_mem_import(struct ingot_session *s, struct ingot_mem_import *a)
-{
-	return -EOPNOTSUPP;
-}
-
-static inline int ingot_peer_map(struct ingot_session *s, struct ingot_peer_map *a)
-{
-	return -EOPNOTSUPP;
-}
-
-static inline void ingot_exports_revoke(struct ingot_dev *d) { }
-static inline void ingot_foreign_unmap(struct ingot_mem *m) { }
-#endif
 
 /* irq.c */
-int ingot_irqs_init(struct ingot_dev *d);
-void ingot_irqs_fini(struct ingot_dev *d);
+int ingot_irqs_init(struct ingot_dev *d, u32 n);
 void ingot_irqs_detach(struct ingot_dev *d);
-void ingot_irqs_clear(struct ingot_dev *d);
-int ingot_irq_set(struct ingot_session *s, struct ingot_irq_set *a);
-int ingot_irq_info(struct ingot_session *s, struct ingot_irq_info *a);
 void ingot_event(struct ingot_dev *d, u32 reason);
-int ingot_event_set(struct ingot_session *s, struct ingot_event_set *a);
-int ingot_event_get(struct ingot_session *s, struct ingot_event_get *a);
 void ingot_event_detach(struct ingot_dev *d);
 
 /* reset.c */
@@ -238,8 +209,6 @@ void ingot_master(struct ingot_dev *d, bool on);
 bool ingot_stop(struct ingot_dev *d);
 void ingot_restore(struct ingot_dev *d);
 bool ingot_alone_on_bus(struct pci_dev *pdev);
-int ingot_reset(struct ingot_session *s, struct ingot_reset *a);
-int ingot_cfg_op(struct ingot_session *s, struct ingot_cfg_op *a);
 void ingot_session_end(struct ingot_dev *d, bool gone);
 extern const struct pci_error_handlers ingot_error_handlers;
 extern const struct dev_pm_ops ingot_pm_ops;

@@ -6,8 +6,6 @@
  */
 #include <linux/idr.h>
 #include <linux/module.h>
-#include <linux/pm_runtime.h>
-#include <linux/slab.h>
 
 #include "compat.h"
 #include "kmod.h"
@@ -23,18 +21,9 @@ unsigned int ingot_irq_burst = 20000;
 module_param_named(irq_burst, ingot_irq_burst, uint, 0644);
 MODULE_PARM_DESC(irq_burst, "interrupts of one vector in 10 ms before it is stopped; 0: no limit");
 
-bool ingot_peer_via_root = true;
-module_param_named(peer_via_root, ingot_peer_via_root, bool, 0644);
-MODULE_PARM_DESC(peer_via_root,
-		 "peers below different root ports may reach each other (without CONFIG_PCI_P2PDMA)");
-
 static bool force_console;
 module_param(force_console, bool, 0644);
 MODULE_PARM_DESC(force_console, "bind to the device that shows the console as well");
-
-static bool resize_bars;
-module_param(resize_bars, bool, 0644);
-MODULE_PARM_DESC(resize_bars, "make resizable BARs as large as fits when binding");
 
 static unsigned int dma_bits;
 module_param(dma_bits, uint, 0644);
@@ -131,7 +120,7 @@ static u64 find_caps(struct ingot_dev *d)
 {
 	u32 atomics = PCI_EXP_DEVCAP2_ATOMIC_COMP32 | PCI_EXP_DEVCAP2_ATOMIC_COMP64;
 	struct pci_dev *pdev = d->pdev, *up = pci_upstream_bridge(pdev);
-	u64 caps = 0;
+	u64 caps = INGOT_CAP_DMABUF;
 	u16 acs = 0;
 
 	if (!pcie_reset_flr(pdev, PCI_RESET_PROBE))
@@ -144,8 +133,6 @@ static u64 find_caps(struct ingot_dev *d)
 		caps |= INGOT_CAP_ATOMICS;
 	if (IS_ENABLED(CONFIG_PCI_P2PDMA))
 		caps |= INGOT_CAP_P2P;
-	if (IS_ENABLED(CONFIG_DMA_SHARED_BUFFER))
-		caps |= INGOT_CAP_DMABUF;
 	if (ingot_msi_isolated(d))
 		caps |= INGOT_CAP_MSI_ISOLATED;
 	if (up && up->acs_cap)
@@ -155,6 +142,68 @@ static u64 find_caps(struct ingot_dev *d)
 	if (IS_ENABLED(CONFIG_INGOT_KMOD_DEBUG))
 		caps |= INGOT_CAP_DEBUG;
 	return caps;
+}
+
+static void put_dev(void *d)
+{
+	put_device(&((struct ingot_dev *)d)->dev);
+}
+
+/* Interrupts have been freed by then. */
+static void release_pci(void *pdev)
+{
+	pci_free_irq_vectors(pdev);
+	pci_release_regions(pdev);
+	pci_disable_device(pdev);
+}
+
+/* All that the driver core undoes by itself, in reverse order, after remove. */
+static int set_up(struct ingot_dev *d)
+{
+	struct pci_dev *pdev = d->pdev;
+	int ret, n;
+
+	ret = devm_add_action_or_reset(&pdev->dev, put_dev, d);
+	if (ret)
+		return ret;
+	ret = pci_enable_device(pdev);
+	if (ret)
+		return ret;
+	pci_clear_master(pdev);
+	ret = pci_request_regions(pdev, "ingot");
+	if (ret) {
+		pci_disable_device(pdev);
+		return ret;
+	}
+	/*
+	 * A device without MSI is polled; there is no INTx, which cannot be shared safely. The
+	 * PCI core keeps its part of the vectors as a managed resource: ours must come later.
+	 */
+	n = pci_alloc_irq_vectors(pdev, 1, INGOT_MAX_IRQS, PCI_IRQ_MSIX | PCI_IRQ_MSI);
+	ret = devm_add_action_or_reset(&pdev->dev, release_pci, pdev);
+	if (ret)
+		return ret;
+	ret = set_up_dma(d);
+	if (ret)
+		return ret;
+	ingot_bars_init(d);
+	d->caps = find_caps(d);
+	ret = ingot_irqs_init(d, max(n, 0));
+	if (ret)
+		return ret;
+	pci_save_state(pdev);
+	d->saved = pci_store_saved_state(pdev);
+	return d->saved ? 0 : -ENOMEM;
+}
+
+static void list_dev(struct ingot_dev *d, bool on)
+{
+	mutex_lock(&ingot_group_mutex);
+	if (on)
+		list_add(&d->node, &devices);
+	else
+		list_del(&d->node);
+	mutex_unlock(&ingot_group_mutex);
 }
 
 static int ingot_probe(struct pci_dev *pdev, const struct pci_device_id *id)
@@ -168,61 +217,24 @@ static int ingot_probe(struct pci_dev *pdev, const struct pci_device_id *id)
 	d = dev_new(pdev);
 	if (IS_ERR(d))
 		return PTR_ERR(d);
-	if (resize_bars)
-		ingot_bars_resize(pdev);
-	ret = pci_enable_device(pdev);
+	ret = set_up(d);
 	if (ret)
-		goto err_put;
-	pci_clear_master(pdev);
-	ret = pci_request_regions(pdev, "ingot");
-	if (ret)
-		goto err_disable;
-	ret = set_up_dma(d);
-	if (ret)
-		goto err_regions;
-	/* In D3cold it would forget its firmware. */
-	pci_d3cold_disable(pdev);
-	ingot_bars_init(d);
-	d->caps = find_caps(d);
-	ret = ingot_irqs_init(d);
-	if (ret)
-		goto err_d3cold;
-	pci_save_state(pdev);
-	d->saved = pci_store_saved_state(pdev);
-	if (!d->saved) {
-		ret = -ENOMEM;
-		goto err_irqs;
-	}
-
+		return ret;
 	pci_set_drvdata(pdev, d);
-	mutex_lock(&ingot_group_mutex);
-	list_add(&d->node, &devices);
-	mutex_unlock(&ingot_group_mutex);
 	cdev_init(&d->cdev, &ingot_fops);
 	d->cdev.owner = THIS_MODULE;
+	list_dev(d, true);
 	ret = cdev_device_add(&d->cdev, &d->dev);
-	if (ret)
-		goto err_list;
+	if (ret) {
+		list_dev(d, false);
+		return ret;
+	}
 	ingot_debugfs_add(d);
+	/* In D3cold it would forget its firmware; D3hot is all it may sleep in. */
+	pci_d3cold_disable(pdev);
 	pm_runtime_allow(&pdev->dev);
 	pm_runtime_put(&pdev->dev);
 	return 0;
-
-err_list:
-	mutex_lock(&ingot_group_mutex);
-	list_del(&d->node);
-	mutex_unlock(&ingot_group_mutex);
-err_irqs:
-	ingot_irqs_fini(d);
-err_d3cold:
-	pci_d3cold_enable(pdev);
-err_regions:
-	pci_release_regions(pdev);
-err_disable:
-	pci_disable_device(pdev);
-err_put:
-	put_device(&d->dev);
-	return ret;
 }
 
 /* Never waits for a file to be closed: it keeps what is left of the device until then. */
@@ -232,11 +244,10 @@ static void ingot_remove(struct pci_dev *pdev)
 
 	pm_runtime_get_sync(&pdev->dev);
 	pm_runtime_forbid(&pdev->dev);
+	pci_d3cold_enable(pdev);
 	ingot_debugfs_del(d);
 	cdev_device_del(&d->cdev, &d->dev);
-	mutex_lock(&ingot_group_mutex);
-	list_del(&d->node);
-	mutex_unlock(&ingot_group_mutex);
+	list_dev(d, false);
 
 	down_write(&d->lock);
 	if (d->session) {
@@ -247,14 +258,8 @@ static void ingot_remove(struct pci_dev *pdev)
 		ingot_stop(d);
 	}
 	d->state = INGOT_STATE_GONE;
-	ingot_irqs_fini(d);
 	up_write(&d->lock);
 	ingot_event(d, INGOT_EVENT_REMOVED);
-
-	pci_d3cold_enable(pdev);
-	pci_release_regions(pdev);
-	pci_disable_device(pdev);
-	put_device(&d->dev);
 }
 
 /* Nothing: driver_override, new_id and ids= are how a device gets here. */
@@ -278,8 +283,7 @@ static int add_ids(void)
 	while ((id = strsep(&rest, ","))) {
 		if (!*id)
 			continue;
-		if (sscanf(id, "%x:%x", &vendor, &device) != 2 || vendor > U16_MAX ||
-		    device > U16_MAX) {
+		if (sscanf(id, "%x:%x", &vendor, &device) != 2) {
 			pr_err("ingot: ids: \"%s\" is not vendor:device\n", id);
 			return -EINVAL;
 		}

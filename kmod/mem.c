@@ -6,10 +6,6 @@
  * that a userfaultfd holds up must hold up nobody but its owner.
  */
 #include <linux/capability.h>
-#include <linux/sched/mm.h>
-#include <linux/sched/signal.h>
-#include <linux/slab.h>
-#include <linux/uaccess.h>
 #include <linux/vmalloc.h>
 
 #include "compat.h"
@@ -257,8 +253,9 @@ err_put:
 	return ERR_PTR(ret);
 }
 
-int ingot_mem_alloc(struct ingot_session *s, struct ingot_mem_alloc *a)
+int ingot_mem_alloc(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_alloc *a = &args->mem_alloc;
 	int ret, node = dev_to_node(&s->dev->pdev->dev);
 	struct ingot_mem *m;
 
@@ -282,8 +279,9 @@ int ingot_mem_alloc(struct ingot_session *s, struct ingot_mem_alloc *a)
 	return ret;
 }
 
-int ingot_mem_pin(struct ingot_session *s, struct ingot_mem_pin *a)
+int ingot_mem_pin(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_pin *a = &args->mem_pin;
 	unsigned int gup = FOLL_LONGTERM | (a->flags & INGOT_PIN_READONLY ? 0 : FOLL_WRITE);
 	unsigned long pages = a->size >> PAGE_SHIFT;
 	struct ingot_mem *m;
@@ -317,8 +315,9 @@ int ingot_mem_pin(struct ingot_session *s, struct ingot_mem_pin *a)
 }
 
 /* Segments do not change, so they are copied out without a lock. */
-int ingot_mem_segs(struct ingot_session *s, struct ingot_mem_segs *a)
+int ingot_mem_segs(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_segs *a = &args->mem_segs;
 	struct ingot_mem *m;
 	int ret;
 
@@ -343,8 +342,9 @@ out:
 	return ret;
 }
 
-int ingot_mem_free(struct ingot_session *s, struct ingot_mem_free *a)
+int ingot_mem_free(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_mem_free *a = &args->mem_free;
 	struct ingot_dev *d = s->dev;
 	struct ingot_mem *m;
 	bool foreign;
@@ -393,25 +393,21 @@ void ingot_mem_kill_all(struct ingot_session *s)
 		m->dead = true;
 }
 
-/* The device has been stopped. */
-void ingot_mem_unmap_all(struct ingot_session *s)
+/*
+ * The device has been stopped. If it could not be (@poison), and nothing is in its way, the
+ * memory is never given back.
+ */
+void ingot_mem_unmap_all(struct ingot_session *s, bool poison)
 {
 	struct ingot_mem *m;
 	unsigned long i;
 
 	xa_for_each(&s->mems, i, m)
-		dev_unmap(m);
+		if (poison)
+			kref_get(&m->ref);
+		else
+			dev_unmap(m);
 	ingot_iotlb_flush(s->dev);
-}
-
-/* The device could not be stopped, and there is nothing in its way: never give this back. */
-void ingot_mem_poison_all(struct ingot_session *s)
-{
-	struct ingot_mem *m;
-	unsigned long i;
-
-	xa_for_each(&s->mems, i, m)
-		kref_get(&m->ref);
 }
 
 /* What was killed; nobody's lock is held, since pages may take their time. */

@@ -139,19 +139,10 @@ u32 ingot_dma_bits(struct pci_dev *pdev)
 	return 64;
 }
 
-static struct pci_dev *root_port(struct pci_dev *pdev)
-{
-	struct pci_dev *p = pdev, *up;
-
-	while ((up = pci_upstream_bridge(p)))
-		p = up;
-	return p;
-}
-
 /*
- * Can @client issue requests to @owner's BARs? The kernel knows when it is built to; otherwise
- * whoever is below the same root port is trusted to, and below the same root complex when the
- * parameter says so. A test that writes and reads back is the user's to make.
+ * Can @client issue requests to @owner's BARs? The kernel knows when it is built to (Debian's is
+ * not); otherwise whoever is below the same host bridge may try, and a test that writes and
+ * reads back is the user's to make.
  */
 int ingot_may_reach(struct pci_dev *owner, struct device *client)
 {
@@ -164,9 +155,5 @@ int ingot_may_reach(struct pci_dev *owner, struct device *client)
 		return -EINVAL;
 	if (IS_ENABLED(CONFIG_PCI_P2PDMA))
 		return pci_p2pdma_distance_many(owner, &client, 1, true) < 0 ? -EXDEV : 0;
-	if (pci_domain_nr(pdev->bus) != pci_domain_nr(owner->bus))
-		return -EXDEV;
-	if (root_port(pdev) != root_port(owner) && !ingot_peer_via_root)
-		return -EXDEV;
-	return 0;
+	return pci_domain_nr(pdev->bus) == pci_domain_nr(owner->bus) ? 0 : -EXDEV;
 }

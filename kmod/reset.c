@@ -5,9 +5,6 @@
  * space), then it issues nothing new, then what it issued has arrived, then nobody hears of it,
  * then it is reset; and only then its memory is taken away.
  */
-#include <linux/delay.h>
-#include <linux/ktime.h>
-#include <linux/pm_runtime.h>
 
 #include "compat.h"
 #include "kmod.h"
@@ -117,22 +114,14 @@ static int reset_and_restore(struct ingot_dev *d, u32 method)
 }
 
 /* Memory that the device may still write to must stay what it is. */
-static bool must_poison(struct ingot_dev *d, bool stopped)
-{
-	if (stopped || ingot_translated(d))
-		return false;
-	WARN_ONCE(1, "ingot: %s cannot be stopped, its memory is never freed\n",
-		  pci_name(d->pdev));
-	d->poisoned = true;
-	return true;
-}
-
 static void take_memory(struct ingot_dev *d, bool stopped)
 {
-	if (must_poison(d, stopped))
-		ingot_mem_poison_all(d->session);
-	else
-		ingot_mem_unmap_all(d->session);
+	bool poison = !stopped && !ingot_translated(d);
+
+	WARN_ONCE(poison, "ingot: %s cannot be stopped, its memory is never freed\n",
+		  pci_name(d->pdev));
+	d->poisoned |= poison;
+	ingot_mem_unmap_all(d->session, poison);
 }
 
 /**
@@ -144,31 +133,23 @@ static void take_memory(struct ingot_dev *d, bool stopped)
  */
 void ingot_session_end(struct ingot_dev *d, bool gone)
 {
-	ktime_t t0 = ktime_get(), t1, t2;
 	bool stopped;
 	int ret = 0;
 
 	if (d->inject & INGOT_INJECT_BAD_ORDER) {
-		ingot_mem_unmap_all(d->session);
+		ingot_mem_unmap_all(d->session, false);
 		ingot_revoke(d, true);
 		ingot_mem_drop_all(d->session);
 	}
 	stopped = quiesce(d, true);
 	ingot_bars_forget(d);
-	t1 = ktime_get();
-	if (!gone) {
+	if (!gone)
 		ret = reset_and_restore(d, INGOT_RESET_AUTO);
-		if (ret == -ENOTTY) {
-			ingot_restore(d);
-			ret = 0;
-		}
-		pci_dbg(d->pdev, "session ended, reset %d\n", ret);
+	if (ret == -ENOTTY) {		/* none: only stopped */
+		ingot_restore(d);
+		ret = 0;
 	}
-	t2 = ktime_get();
 	take_memory(d, stopped && (!ret || ret == -ENODEV));
-	d->stop_us = ktime_us_delta(t1, t0);
-	d->reset_us = ktime_us_delta(t2, t1);
-	d->free_us = ktime_us_delta(ktime_get(), t2);
 	d->inject = 0;
 
 	d->owned = false;
@@ -184,8 +165,9 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 	pm_runtime_put(&d->pdev->dev);
 }
 
-int ingot_reset(struct ingot_session *s, struct ingot_reset *a)
+int ingot_reset(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_reset *a = &args->reset;
 	bool keep = a->flags & INGOT_RESET_KEEP_MEM;
 	struct ingot_dev *d = s->dev;
 	bool stopped;
@@ -223,8 +205,9 @@ out:
 	return ret;
 }
 
-int ingot_cfg_op(struct ingot_session *s, struct ingot_cfg_op *a)
+int ingot_cfg_op(struct ingot_session *s, union ingot_args *args)
 {
+	struct ingot_cfg_op *a = &args->cfg_op;
 	struct ingot_dev *d = s->dev;
 	int ret;
 
@@ -335,28 +318,9 @@ static int suspend(struct device *dev)
 	return READ_ONCE(d->session) ? -EBUSY : 0;
 }
 
-static int resume(struct device *dev)
-{
-	struct ingot_dev *d = dev_get_drvdata(dev);
-
-	down_write(&d->lock);
-	d->generation++;
-	up_write(&d->lock);
-	return 0;
-}
-
-static int runtime_resume(struct device *dev)
-{
-	return 0;
-}
-
 const struct dev_pm_ops ingot_pm_ops = {
 	.suspend = suspend,
-	.resume = resume,
 	.freeze = suspend,
-	.thaw = resume,
 	.poweroff = suspend,
-	.restore = resume,
 	.runtime_suspend = suspend,
-	.runtime_resume = runtime_resume,
 };

@@ -37,36 +37,6 @@ ATTR(generation, "%llu\n", d->generation);
 ATTR(needs_reset, "%d\n", d->needs_reset);
 ATTR(bytes_pinned, "%llu\n", (u64)atomic64_read(&d->pinned_pages) << PAGE_SHIFT);
 
-static ssize_t irq_counts_show(struct device *dev, struct device_attribute *attr, char *buf)
-{
-	struct ingot_dev *d = dev_get_drvdata(dev);
-	int n = 0;
-	u32 i;
-
-	down_read(&d->lock);
-	for (i = 0; i < d->num_vectors; i++)
-		n += sysfs_emit_at(buf, n, "%llu%s\n", READ_ONCE(d->vectors[i].count),
-				   READ_ONCE(d->vectors[i].masked) ? " masked" : "");
-	up_read(&d->lock);
-	return n;
-}
-static DEVICE_ATTR_RO(irq_counts);
-
-static ssize_t bars_show(struct device *dev, struct device_attribute *attr, char *buf)
-{
-	struct ingot_dev *d = dev_get_drvdata(dev);
-	int n = 0, i;
-
-	for (i = 0; i < INGOT_NUM_BARS; i++)
-		if (d->bars[i].len)
-			n += sysfs_emit_at(buf, n, "%d %llu%s%s%s\n", i, (u64)d->bars[i].len,
-					   d->bars[i].flags & INGOT_BAR_MEM ? "" : " io",
-					   d->bars[i].flags & INGOT_BAR_MMAP ? " mmap" : "",
-					   d->bars[i].flags & INGOT_BAR_WC ? " wc" : "");
-	return n;
-}
-static DEVICE_ATTR_RO(bars);
-
 static struct attribute *attrs[] = {
 	&dev_attr_abi.attr,
 	&dev_attr_state.attr,
@@ -76,8 +46,6 @@ static struct attribute *attrs[] = {
 	&dev_attr_generation.attr,
 	&dev_attr_needs_reset.attr,
 	&dev_attr_bytes_pinned.attr,
-	&dev_attr_irq_counts.attr,
-	&dev_attr_bars.attr,
 	NULL
 };
 
@@ -110,16 +78,6 @@ out:
 }
 DEFINE_SHOW_ATTRIBUTE(handles);
 
-static int teardown_show(struct seq_file *f, void *unused)
-{
-	struct ingot_dev *d = f->private;
-
-	seq_printf(f, "stop %u us, reset %u us, memory %u us%s\n", d->stop_us, d->reset_us,
-		   d->free_us, d->poisoned ? ", poisoned" : "");
-	return 0;
-}
-DEFINE_SHOW_ATTRIBUTE(teardown);
-
 void ingot_debugfs_init(void)
 {
 	root = debugfs_create_dir("ingot", NULL);
@@ -134,7 +92,6 @@ void ingot_debugfs_add(struct ingot_dev *d)
 {
 	d->debug = debugfs_create_dir(dev_name(&d->dev), root);
 	debugfs_create_file("handles", 0400, d->debug, d, &handles_fops);
-	debugfs_create_file("teardown", 0400, d->debug, d, &teardown_fops);
 }
 
 void ingot_debugfs_del(struct ingot_dev *d)

@@ -867,6 +867,11 @@ int main(int argc, char** argv) {
   }
   if (argc > 3 && !strcmp(argv[1], "fuzz")) {
     row = "fuzz";
+    /* As nobody, so that the limit of memory holds. */
+    struct rlimit lim = {64 << 20, 64 << 20};
+    setrlimit(RLIMIT_MEMLOCK, &lim);
+    for (int i = 0; i < num_devs; i++) chmod(devs[i].node, 0666);
+    if (setgid(65534) || setuid(65534)) return 1;
     for (int i = 0; i < num_devs; i++)
       fuzz(&devs[i], atol(argv[2]) / num_devs, strtoull(argv[3], NULL, 0) + (uint64_t)i);
     return failures != 0;

@@ -189,6 +189,7 @@ run:            ## train a convnet on MNIST; STEPS=N, DEV=, DEBUG= and the other
 	@$B/ingot train mnist $(if $(filter MODEL+%,$(DEV)),--steps $(or $(STEPS),60) --batch 64 MODEL_STRICT=$(or $(MODEL_STRICT),0) MODEL_CHECK=$(or $(MODEL_CHECK),0),$(if $(STEPS),--steps $(STEPS))) $(ARGS)
 
 lab: $B/ingot $B/lab/bus $B/lab/guest  ## the stack in a virtual machine, with a model of the chip as its PCI device; SHELL=1 a prompt, INIT=script, ROWS="a b"
+	@tools/install/setup.sh lab || echo 'setup: something is missing, see above' >&2
 	@$(MAKE) --no-print-directory -s kmod || echo 'lab: there is no ingot.ko'
 	@$(PYTHON) tests/lab/lab.py --ingot $B/ingot --programs $B/lab/bus $B/lab/guest $(PROMPT) $(if $(INIT),--init $(INIT)) $(if $(ROWS),--rows "$(ROWS)") $(ARGS)
 
@@ -196,6 +197,7 @@ lab: $B/ingot $B/lab/bus $B/lab/guest  ## the stack in a virtual machine, with a
 .PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff
 check:          ## what every change must pass; the last line counts. ONLY="source format tests" runs some steps
 	@tools/install/setup.sh check
+	@tools/install/setup.sh lab || echo 'setup: the lab will be skipped' >&2
 	@J=$J $(PYTHON) tools/check/check.py $(ONLY)
 check-long:     ## every promise at full size: check, the long tests, all acceptance rows
 	@$(MAKE) --no-print-directory check

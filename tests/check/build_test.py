@@ -118,6 +118,8 @@ class Setup(unittest.TestCase):
         _, _, calls = self.setup_sh("check", self.build)
         self.assertIn("libgtest-dev", calls)
         self.assertIn("clang-19", calls)
+        self.assertNotIn("qemu", calls)
+        self.assertIn("qemu-system-x86", self.setup_sh("lab", self.build)[2])
 
 
 if __name__ == "__main__":

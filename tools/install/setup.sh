@@ -1,18 +1,18 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs the Debian or Ubuntu packages that are missing: `setup.sh build` for building and running, `setup.sh check` for
-# `make check` too. Does nothing when all are there. As root, or through sudo, it calls apt-get; otherwise it prints the one
+# `make check` too, `setup.sh lab` for the virtual machine, without which its rows are skipped. Does nothing when all are there. As root, or through sudo, it calls apt-get; otherwise it prints the one
 # command to type and fails. On another system it says what is needed and leaves the rest to the build.
 set -eu
 
 packages="g++ libsqlite3-dev zlib1g-dev libpci-dev libncurses-dev nlohmann-json3-dev python3-kconfiglib ca-certificates curl"
 case "${1:-build}" in
   build) ;;
-  check) packages="$packages git pkg-config libgtest-dev libgmock-dev clang-19 clang-format-14 libclang-rt-19-dev
-            qemu-system-x86 busybox-static"
-         # The lab boots a kernel; where none is installed, nothing else boots from one either.
-         ls /boot/vmlinuz-* >/dev/null 2>&1 || packages="$packages linux-image-amd64" ;;
-  *) echo "usage: setup.sh build | check" >&2; exit 2 ;;
+  check) packages="$packages git pkg-config libgtest-dev libgmock-dev clang-19 clang-format-14 libclang-rt-19-dev" ;;
+  lab) # It boots a kernel that is installed, and builds a module for it. Where none is, nothing else boots from one either.
+       packages="qemu-system-x86 busybox-static"
+       ls /boot/vmlinuz-* >/dev/null 2>&1 || packages="$packages linux-image-amd64 linux-headers-amd64" ;;
+  *) echo "usage: setup.sh build | check | lab" >&2; exit 2 ;;
 esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then

@@ -1136,7 +1136,17 @@ class Selector {
     Operand x = to_vgpr(value(u->src(0)), n);
     u64 identity = 0;
     for (u64 k = 0; k < 16; k++) identity |= k << 4 * k;
+    const char* fused = op != Op::ADD          ? nullptr
+                        : t == F32             ? "v_add_f32"
+                        : t == I32 || t == U32 ? "v_add_nc_u32"
+                                               : nullptr;
     for (int distance = 1; distance < 32; distance *= 2) {
+      if (fused && distance < 16) {
+        const Operand sum = vector();
+        ins(fused, {sum, x, x}).inst.modifiers = row_xmask(distance);
+        x = sum;
+        continue;
+      }
       Operand other = vector(n);
       for (int k = 0; k < n; k++) {
         if (distance < 16) {
@@ -1144,8 +1154,8 @@ class Selector {
         } else {
           move(part(other, k), part(x, k));
           code_.lines.back().kind = CodeLine::INST;
-          ins("v_permlanex16_b32", {part(other, k), part(x, k), to_sgpr(isa::imm(i64(i32(u32(identity)))), 1),
-                                    to_sgpr(isa::imm(i64(i32(u32(identity >> 32)))), 1)});
+          ins("v_permlanex16_b32",
+              {part(other, k), part(x, k), scalar_constant(i32(u32(identity))), scalar_constant(i32(identity >> 32))});
         }
       }
       U leaves[2] = {make(Op::ACC, t, {}, {next_leaf_++}), make(Op::ACC, t, {}, {next_leaf_++})};

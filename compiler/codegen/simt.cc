@@ -139,6 +139,11 @@ class WorkItem {
   }
   U place() {
     UMap<U> became;
+    struct Partial {
+      Op op;
+      U value;
+    };
+    UMap<Partial> partial;  // what each lane has of a sum that they share
     std::vector<U> src;
     for (U u : toposort(sink_)) {
       if (is_given(u)) {
@@ -162,10 +167,19 @@ class WorkItem {
         }
       }
       U v = lanes ? src[0] : make(u->op, u->dtype, src, u->arg());
+      Op op = u->op;
       if (lanes) {
+        op = Op(u->arg(0));
         if (src.size() > 1) v = make(Op::REDUCE, u->dtype, src, u->arg());
-        v = make(Op::REDUCE, u->dtype, std::array{v, item_}, std::array{u->arg(0), i64(-1)});
-        if (across_ > lanes_of_a_wave) v = across_waves(Op(u->arg(0)), v);
+      } else if (u->nsrc == 2) {  // of the accumulators of one sum
+        const Partial *a = partial.find(u->src(0)), *b = partial.find(u->src(1));
+        lanes = a && b && a->op == op && b->op == op;
+        if (lanes) v = make_alu(op, a->value, b->value);
+      }
+      if (lanes) {
+        partial[u] = {op, v};
+        v = make(Op::REDUCE, u->dtype, std::array{v, item_}, std::array{i64(op), i64(-1)});
+        if (across_ > lanes_of_a_wave) v = across_waves(op, v);
       }
       became[u] = v;
     }

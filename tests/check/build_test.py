@@ -91,7 +91,8 @@ class Setup(unittest.TestCase):
 
     def test_headers_of_libraries_have_their_packages(self):
         """What is neither C++'s, POSIX's nor Linux's is a library, and on a bare machine it must be installed."""
-        packages = {"sqlite3.h": "libsqlite3-dev", "zlib.h": "zlib1g-dev", "nlohmann/json.hpp": "nlohmann-json3-dev"}
+        packages = {"sqlite3.h": "libsqlite3-dev", "zlib.h": "zlib1g-dev", "nlohmann/json.hpp": "nlohmann-json3-dev",
+                    "pci/pci.h": "libpci-dev"}
         found = subprocess.run(["git", "grep", "-hoE", r"#include <[^>]*>", "--", "userspace", "compiler", "tools"], cwd=ROOT,
                                capture_output=True, text=True, check=True).stdout
         libraries = {h for h in re.findall(r"<([^>]*)>", found) if "." in h and h.split("/")[0] not in

@@ -101,19 +101,9 @@ static int map_pages_sgt(struct ingot_export *e, struct device *dev, struct sg_t
 					e->length >> PAGE_SHIFT, 0, e->length, GFP_KERNEL);
 	if (ret)
 		return ret;
-	ret = dma_map_sgtable(dev, sgt, dir, 0);
+	ret = ingot_map_sgtable(e->dev, dev, sgt, dir);
 	if (ret)
-		goto err_free;
-	if (ingot_mem_bounced(e->dev, dev, sgt)) {
-		ret = -EOPNOTSUPP;
-		goto err_unmap;
-	}
-	return 0;
-
-err_unmap:
-	dma_unmap_sgtable(dev, sgt, dir, 0);
-err_free:
-	sg_free_table(sgt);
+		sg_free_table(sgt);
 	return ret;
 }
 

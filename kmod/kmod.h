@@ -192,7 +192,8 @@ void ingot_mem_put(struct ingot_mem *m);
 void ingot_mem_kill_all(struct ingot_session *s);
 void ingot_mem_unmap_all(struct ingot_session *s, bool poison);
 void ingot_mem_drop_all(struct ingot_session *s);
-bool ingot_mem_bounced(struct ingot_dev *d, struct device *dev, struct sg_table *sgt);
+int ingot_map_sgtable(struct ingot_dev *d, struct device *dev, struct sg_table *sgt,
+		      enum dma_data_direction dir);
 
 /* dmabuf.c */
 void ingot_exports_revoke(struct ingot_dev *d);

@@ -106,21 +106,33 @@ int ingot_mem_publish(struct ingot_session *s, struct ingot_mem *m)
 	return ret == -EBUSY ? -ENOMEM : ret;
 }
 
-/* Where DMA addresses are physical ones, a different one means a bounce buffer. */
-bool ingot_mem_bounced(struct ingot_dev *d, struct device *dev, struct sg_table *sgt)
+/*
+ * dma_map_sgtable() for memory that may not be bounced. Where DMA addresses are physical ones, the
+ * kernel would warn of pages beyond the device's reach, and a different address is a bounce buffer.
+ */
+int ingot_map_sgtable(struct ingot_dev *d, struct device *dev, struct sg_table *sgt,
+		      enum dma_data_direction dir)
 {
 	struct iommu_domain *domain = iommu_get_domain_for_dev(dev);
+	bool direct = !domain || !(domain->type & __IOMMU_DOMAIN_DMA_API);
+	bool bounced = d->inject & INGOT_INJECT_BOUNCE;
 	struct scatterlist *sg;
-	int i;
+	int i, ret;
 
-	if (d->inject & INGOT_INJECT_BOUNCE)
-		return true;
-	if (domain && (domain->type & __IOMMU_DOMAIN_DMA_API))
-		return false;
 	for_each_sgtable_sg(sgt, sg, i)
-		if (sg_dma_address(sg) != sg_phys(sg))
-			return true;
-	return false;
+		bounced |= direct && sg_phys(sg) + sg->length - 1 > dma_get_mask(dev);
+	if (bounced)
+		return -EOPNOTSUPP;
+	ret = dma_map_sgtable(dev, sgt, dir, 0);
+	if (ret)
+		return ret == -EIO ? -EOPNOTSUPP : ret;
+	for_each_sgtable_sg(sgt, sg, i)
+		bounced |= direct && sg_dma_address(sg) != sg_phys(sg);
+	if (bounced) {
+		dma_unmap_sgtable(dev, sgt, dir, 0);
+		return -EOPNOTSUPP;
+	}
+	return 0;
 }
 
 /* Remember what the device sees, in as few segments as it is. */
@@ -157,15 +169,13 @@ static void dev_unmap(struct ingot_mem *m)
 
 static int dev_map(struct ingot_mem *m)
 {
-	struct device *dev = &m->dev->pdev->dev;
 	int ret;
 
-	ret = dma_map_sgtable(dev, &m->sgt, direction(m), 0);
+	ret = ingot_map_sgtable(m->dev, &m->dev->pdev->dev, &m->sgt, direction(m));
 	if (ret)
-		return ret == -EIO ? -EOPNOTSUPP : ret;
+		return ret;
 	m->mapped = true;
-	ret = ingot_mem_bounced(m->dev, dev, &m->sgt) ? -EOPNOTSUPP :
-							ingot_mem_take_segs(m, &m->sgt);
+	ret = ingot_mem_take_segs(m, &m->sgt);
 	if (ret)
 		dev_unmap(m);
 	return ret;

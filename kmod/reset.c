@@ -118,8 +118,8 @@ static void take_memory(struct ingot_dev *d, bool stopped)
 {
 	bool poison = !stopped && !ingot_translated(d);
 
-	WARN_ONCE(poison, "ingot: %s cannot be stopped, its memory is never freed\n",
-		  pci_name(d->pdev));
+	if (poison)
+		pci_err(d->pdev, "cannot be stopped, so its memory is never freed\n");
 	d->poisoned |= poison;
 	ingot_mem_unmap_all(d->session, poison);
 }
@@ -145,11 +145,14 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 	ingot_bars_forget(d);
 	if (!gone)
 		ret = reset_and_restore(d, INGOT_RESET_AUTO);
-	if (ret == -ENOTTY) {		/* none: only stopped */
+	/* A reset that worked has stopped what would not end; one that failed makes nothing sure. */
+	if (ret == -ENOTTY) {
 		ingot_restore(d);
 		ret = 0;
+	} else if (!gone && ret != -ENODEV) {
+		stopped = !ret;
 	}
-	take_memory(d, stopped && (!ret || ret == -ENODEV));
+	take_memory(d, stopped);
 	d->inject = 0;
 
 	d->owned = false;
@@ -187,7 +190,6 @@ int ingot_reset(struct ingot_session *s, union ingot_args *args)
 
 	stopped = quiesce(d, !keep);
 	ret = reset_and_restore(d, a->method);
-	/* A reset that worked has stopped what would not end. */
 	if (!keep)
 		take_memory(d, stopped || !ret);
 	if (ret) {

@@ -92,6 +92,11 @@ struct MatrixUnit {
   DType input, output;
   static constexpr i64 side = 16, depth = 16, results = 8;  // results: of a lane
 };
+struct Occupancy {  // waves that share the vector registers of a SIMD
+  int vectors = 0, granule = 1, most = 0;
+  int waves(int used) const;       // that use so many registers each
+  int registers(int waves) const;  // that so many waves may use
+};
 struct Machine {
   std::string_view name;
   bool lane_masks;            // accesses of any element width take a mask of lanes
@@ -99,6 +104,7 @@ struct Machine {
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
   std::vector<Level> levels;  // outermost first
   std::vector<MatrixUnit> matrix_units;
+  Occupancy occupancy;                               // most == 0: none
   const MatrixUnit* matrix_unit(DType input) const;  // nullptr: none takes it
   bool simt() const { return !lane_bits; }           // lanes are work-items
   const Level& level(std::string_view name) const;
@@ -265,7 +271,8 @@ void each_register(CodeLine& line, F f) {
   }
   if (line.inst.predicate != isa::no_register) f(line.inst.predicate, isa::RegClass::PREDICATE, true, false);
 }
-void order_by_latency(MachineCode&, const RegisterFile&, int width);  // width: instructions issued in a cycle
+// width: instructions issued in a cycle. The result: cycles of all blocks.
+i64 order_by_latency(MachineCode&, const RegisterFile&, int width);
 
 // ---- regalloc.cc: linear scan, shared by all ISAs ------------------------------------------------------------------
 struct SpillCode {  // how an ISA moves a register to and from the frame
@@ -277,7 +284,8 @@ struct RegisterFile {  // registers to allocate, in order of preference
   std::vector<u32> scalar, vector, predicate;
   u32 low_vectors = 16;  // VirtualRegister::low: numbers below this
 };
-void allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&);
+// false: something would have to go to the frame, and may not.
+bool allocate_registers(MachineCode&, const RegisterFile&, const SpillCode&, const Target&, bool may_spill = true);
 
 // ---- pair.cc: two instructions as one, after registers are allocated
 // ------------------------------------------------- Calls f(register, spec, position among the operands) for every

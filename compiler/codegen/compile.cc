@@ -168,6 +168,16 @@ i64 operations(U sink) {  // of the whole kernel
   return total;
 }
 
+int vectors_of(const MachineCode& code) {  // registers that allocated code touches
+  u32 most = 0;
+  for (const CodeLine& line : code.lines)
+    if (line.inst.row)
+      each_allocated(line.inst, [&](u32 r, const isa::OperandSpec&, int) {
+        if (r < isa::first_virtual) most = std::max(most, r + 1);
+      });
+  return int(most);
+}
+
 // From placed nodes to bytes.
 void assemble(const Linear& linear, const Target& target, const Machine& machine, Program& program) {
   struct BackEnd {
@@ -189,9 +199,23 @@ void assemble(const Linear& linear, const Target& target, const Machine& machine
   if (b == std::end(back_ends))
     throw Error("this build compiles nothing for ", target.isa, " (Kconfig: ISA_X86, ISA_RDNA)");
   const RegisterFile registers = b->register_file(target);
-  MachineCode code = b->select(linear, target);
-  order_by_latency(code, registers, machine.issue_width);
+  MachineCode code = b->select(linear, target), selected;
+  const Occupancy& occupancy = machine.occupancy;
+  if (occupancy.most) selected = code;
+  const i64 cycles = order_by_latency(code, registers, machine.issue_width);
   allocate_registers(code, registers, *b->spill_code, target);
+  // Another wave that the SIMD has room for is taken where it makes no block longer and spills nothing.
+  while (occupancy.most) {
+    const int waves = occupancy.waves(vectors_of(code));
+    if (waves >= occupancy.most) break;
+    RegisterFile fewer = registers;
+    fewer.vector.resize(std::min(fewer.vector.size(), size_t(occupancy.registers(waves + 1))));
+    MachineCode trial = selected;
+    if (order_by_latency(trial, fewer, machine.issue_width) > cycles ||
+        !allocate_registers(trial, fewer, *b->spill_code, target, false))
+      break;
+    code = std::move(trial);
+  }
   pair_instructions(code, target);
   insert_waits(code, target);
   program.local_bytes = code.local_bytes;
@@ -260,7 +284,8 @@ std::string annotate(const Program& p) {
   std::string out = str("; ", p.name, "  ", p.isa, " ", p.arch, "  ", p.code.size(), " bytes");
   if (p.vectors)
     out += str(", ", p.extent, " groups of ", p.threads, ", ", p.vectors, " VGPRs, ", p.scalars, " SGPRs, ",
-               p.local_bytes, " bytes of LDS, ", p.frame_bytes, " of scratch");
+               p.local_bytes, " bytes of LDS, ", p.frame_bytes, " of scratch, ",
+               machine_of({p.isa, p.arch}).occupancy.waves(p.vectors), " waves a SIMD");
   out += str("\n; ", p.moves, "\n");
   const isa::Isa* isa = isa::find_isa(p.isa);
   check(isa, "no ISA ", p.isa);

@@ -1404,7 +1404,7 @@ void emit_rdna(const MachineCode& code, Program& program) {
     isa::Instruction inst = line.inst;
     if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[2].cls != RegClass::VECTOR) std::swap(inst.op[1], inst.op[2]);
     if (isa::name_of(*inst.row) == "v_fma_f32" && inst.op[0] == inst.op[3] && inst.op[2].cls == RegClass::VECTOR &&
-        !inst.op[1].modifiers && !inst.op[2].modifiers) {
+        !inst.op[1].modifiers && !inst.op[2].modifiers && !inst.modifiers) {
       inst.row = isa::rows_named(isa, "v_fmac_f32")[0];
       inst.n = 3;
     }

@@ -29,7 +29,7 @@ class Orderer {
     const std::vector<u32>* lists[groups] = {&file.scalar, &file.vector, &file.predicate};
     for (int g = 0; g < groups; g++) available_[g] = int(lists[g]->size());
   }
-  void run() {
+  i64 run() {
     measure();
     size_t begin = size_t(code_.prologue);
     for (size_t i = begin; i <= code_.lines.size(); i++) {
@@ -43,6 +43,7 @@ class Orderer {
       if (end >= begin + shortest) order(begin, end);
       begin = i + 1;
     }
+    return cycles_;
   }
 
  private:
@@ -254,6 +255,10 @@ class Orderer {
         if (int i = -ready.top().second; !gone[size_t(i)])
           fits(nodes[size_t(i)], room) ? void(next = i) : aside.push_back(ready.top());
       for (const Entry& e : aside) ready.push(e);
+      if (next < 0 && width_ == 1 && !waiting.empty()) {  // one at a time: what ends values is worth waiting for
+        cycle = std::max(cycle + 1, waiting.top().first), issued = 0;
+        continue;
+      }
       if (next < 0) {  // the registers are full: the one that came first ends values soonest
         while (gone[size_t(oldest.top())]) oldest.pop();
         next = oldest.top();
@@ -273,12 +278,28 @@ class Orderer {
     std::copy(peak_, peak_ + groups, after);
     begin_counting(nodes);
     for (int i : came) take(nodes[size_t(i)]);
-    for (int g = 0; g < groups; g++)
-      if (after[g] > std::max(peak_[g], room[g])) return;
+    bool better = true;
+    for (int g = 0; g < groups; g++) better &= after[g] <= std::max(peak_[g], room[g]);
+    cycles_ += length(better ? chosen : came, nodes);
+    if (!better) return;
     std::vector<CodeLine> lines;
     lines.reserve(size_t(n));
     for (int i : chosen) lines.push_back(code_.lines[begin + size_t(i)]);
     std::ranges::move(lines, code_.lines.begin() + i64(begin));
+  }
+
+  i64 length(const std::vector<int>& sequence, const std::vector<Node>& nodes) const {  // issued in that order
+    std::vector<i64> ready(nodes.size());
+    i64 cycle = 0, end = 0;
+    int issued = 0;
+    for (int i : sequence) {
+      if (ready[size_t(i)] > cycle || issued == width_) cycle = std::max(cycle + 1, ready[size_t(i)]), issued = 0;
+      issued++;
+      for (auto [to, result] : nodes[size_t(i)].next)
+        if (result) ready[size_t(to)] = std::max(ready[size_t(to)], cycle + nodes[size_t(i)].latency);
+      end = std::max(end, cycle + nodes[size_t(i)].latency);
+    }
+    return end;
   }
 
   // ---- values of this block alone that are alive
@@ -309,6 +330,7 @@ class Orderer {
   MachineCode& code_;
   const RegisterFile& file_;
   int width_;
+  i64 cycles_ = 0;
   int available_[groups], live_[groups], peak_[groups];
   std::vector<Value> values_;
   std::vector<std::array<int, groups>> alive_;  // before each line: values made above and read from there on
@@ -316,6 +338,8 @@ class Orderer {
 
 }  // namespace
 
-void order_by_latency(MachineCode& code, const RegisterFile& file, int width) { Orderer(code, file, width).run(); }
+i64 order_by_latency(MachineCode& code, const RegisterFile& file, int width) {
+  return Orderer(code, file, width).run();
+}
 
 }  // namespace ingot

@@ -35,15 +35,17 @@ class Allocator {
   Allocator(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target)
       : code_(code), file_(file), spill_(spill), target_(target) {}
 
-  void run() {
+  bool run(bool may_spill) {
     place_constants();
     for (int round = 0;; round++) {
       check(round < 64, "register allocation does not settle");
       measure();
       if (scan()) break;
+      if (!may_spill) return false;
       rewrite();
     }
     assign();
+    return true;
   }
 
  private:
@@ -293,8 +295,9 @@ class Allocator {
 
 }  // namespace
 
-void allocate_registers(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target) {
-  Allocator(code, file, spill, target).run();
+bool allocate_registers(MachineCode& code, const RegisterFile& file, const SpillCode& spill, const Target& target,
+                        bool may_spill) {
+  return Allocator(code, file, spill, target).run(may_spill);
 }
 
 }  // namespace ingot

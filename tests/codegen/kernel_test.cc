@@ -542,5 +542,40 @@ TEST(Kernel, SpillsUnderPressure) {
   agree(k, {k.store(c, r, sum, {r})}, 1e-4, "pressure");
 }
 
+TEST(Kernel, StaysBelowAStepOfOccupancy) {
+  const Target gpu{"rdna", "gfx1100", 0, 96};
+  const Occupancy o = machine_of(gpu).occupancy;  // LLVM 19 for gfx1100: --amdgpu-num-vgpr and Occupancy
+  for (auto [registers, waves] : {std::pair{1, 16}, {96, 16}, {97, 12}, {120, 12}, {121, 10}, {209, 7}, {256, 5}})
+    EXPECT_EQ(o.waves(registers), waves) << registers;
+  for (int waves = 5; waves <= 16; waves++) EXPECT_GE(o.waves(o.registers(waves)), waves);
+  Kernel k;  // all values could be on their way at once, but they are added one after the other
+  const i64 n = 8192, rows = 140;
+  U a = k.param(F32, n * rows), c = k.param(F32, n, true), r = k.range(n), sum = k.load(a, r);
+  for (i64 i = 1; i < rows; i++) sum = make_alu(Op::ADD, sum, k.load(a, Expr(r) + i * n));
+  Program p = compile(make(Op::SINK, VOID, {k.store(c, r, sum, {r})}), k.params, "chain", gpu);
+  EXPECT_LE(p.vectors, 96) << annotate(p);
+  EXPECT_EQ(p.frame_bytes, 0);
+  EXPECT_NE(annotate(p).find("16 waves a SIMD"), std::string::npos) << annotate(p);
+  agree(k, {k.store(c, r, sum, {r})}, 1e-4, "chain");
+}
+
+TEST(Kernel, TheShortMultiplyAddIsTheSameOne) {  // v_fmac_f32, where nothing that it cannot say is said
+  const isa::Isa& rdna = *isa::find_isa("rdna", "gfx1100");
+  for (auto [given, wanted] : {std::pair{"v_fma_f32 v0, v1, v2, v0", "v_fmac_f32"},
+                               {"v_fma_f32 v0, v1, v2, v3", "v_fma_f32 v0, v1, v2, v3"},
+                               {"v_fma_f32 v0, v1, v2, v0 clamp", "v_fma_f32 v0, v1, v2, v0 clamp"},
+                               {"v_fma_f32 v0, v1, v2, v0 mul:2", "v_fma_f32 v0, v1, v2, v0 mul:2"},
+                               {"v_fma_f32 v0, -v1, v2, v0", "v_fma_f32 v0, -v1, v2, v0"},
+                               {"v_fma_f32 v0, v1, v2, -v0", "v_fma_f32 v0, v1, v2, -v0"}}) {
+    MachineCode code;
+    std::string error;
+    ASSERT_TRUE(rdna.parse(given, code.lines.emplace_back().inst, error)) << given << ": " << error;
+    Program p;
+    p.isa = "rdna", p.arch = "gfx1100";
+    emit_rdna(code, p);
+    EXPECT_NE(annotate(p).find(wanted), std::string::npos) << annotate(p);
+  }
+}
+
 }  // namespace
 }  // namespace ingot

@@ -145,7 +145,7 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 	ingot_bars_forget(d);
 	if (!gone)
 		ret = reset_and_restore(d, INGOT_RESET_AUTO);
-	/* A reset that worked has stopped what would not end; one that failed makes nothing sure. */
+	/* A reset that worked has stopped what would not end; after a failed one nothing is sure. */
 	if (ret == -ENOTTY) {
 		ingot_restore(d);
 		ret = 0;

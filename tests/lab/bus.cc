@@ -74,6 +74,7 @@ void windows(hw::Bus& bus) {
   must(!bus.bar(1).bytes, "half of a window is one");
   must(throws<Error>([&] { bus.read32(5, u64(mib)); }) && throws<Error>([&] { bus.read32(1, 0); }),
        "outside of a window");
+  bus.read32(port, DONE);  // only then QEMU is told where VRAM is (tools/chip/qemu.cc)
   std::vector<u8> out(8 * mib), in(8 * mib);
   for (size_t i = 0; i < out.size(); i++) out[i] = u8(i * 7 + i / 4096);
   bus.copy_to(0, 128 * mib + 4, out.data(), i64(out.size()));

@@ -117,10 +117,9 @@ class Function final : Chip::Machine {
   // Serves for at most a millisecond or so. False: QEMU is gone, or what it sends is no message.
   bool serve() {
     pollfd wait[2] = {{socket_, POLLIN, 0}, {qtest_, POLLIN, 0}};
-    const int ready = poll(wait, 2, behind_ || port_command_ ? 0 : 1);
+    poll(wait, 2, behind_ || port_command_ ? 0 : 1);
     if (wait[1].revents) hear();
     if (wait[0].revents && !message()) return false;
-    if (moved_ && !ready && host_ns() - moved_ > quiet_ns) place_aperture();
     if (questions_.empty()) run();
     return true;
   }
@@ -329,11 +328,10 @@ class Function final : Chip::Machine {
   void heard_status(u64 value) { iommu_status_ = value, forget(); }
   void heard_root(u64 value) { iommu_root_ = value, forget(); }
   void heard_interrupts(u64 value) { iommu_interrupts_ = value; }
-  // Puts ivshmem's memory where BAR 0 is, when it has moved: before the next access to a BAR, or when it has been
-  // quiet. QEMU drops the writes (and warns) while a virtual processor is in a configuration cycle, so they are read
-  // back.
+  // Puts ivshmem's memory where BAR 0 is. Only while a virtual processor waits for us in an access to another BAR: QEMU
+  // lets go of its lock while it tells us of the new memory, and a configuration cycle that comes then is lost.
   void place_aperture() {
-    moved_ = 0;
+    moved_ = false;
     const u64 at = ECAM + u64(options_.aperture_slot) * 8 * page_bytes;
     ask("writew " + hex(at + PCI_COMMAND) + " 0");
     ask("writel " + hex(at + PCI_BASE_ADDRESS_2) + " " +
@@ -424,7 +422,7 @@ class Function final : Chip::Machine {
     if (command() != command_before) forward_command();
     if (command() & ~command_before & PCI_COMMAND_MASTER) ask_iommu();
     // Also when nothing changes: whoever enables it means to use it, and may have moved ivshmem's memory before.
-    if (hidden_ && live_ && command() & PCI_COMMAND_MEMORY && at < PCI_BASE_ADDRESS_2) moved_ = host_ns();
+    if (hidden_ && live_ && command() & PCI_COMMAND_MEMORY && at < PCI_BASE_ADDRESS_2) moved_ = true;
     if (msix_before != get(capability_msix + PCI_MSIX_FLAGS, 2)) deliver();
   }
 
@@ -556,12 +554,12 @@ class Function final : Chip::Machine {
     behind_ = !cheap || due > slice;
   }
 
-  static constexpr i64 least_slice_ns = 5'000, most_slice_ns = 200'000, quiet_ns = 100'000'000;
+  static constexpr i64 least_slice_ns = 5'000, most_slice_ns = 200'000;
   Chip& chip_;
   ModelBus bus_;
   int socket_, qtest_ = -1;
   QemuOptions options_;
-  bool hidden_ = false, live_ = false, behind_ = false;
+  bool hidden_ = false, live_ = false, behind_ = false, moved_ = false;  // moved_: BAR 0, for its aperture to follow
   std::array<u8, config_bytes> config_{}, writable_{};
   std::array<u8, own_bytes> own_{};
   std::vector<Section> sections_;
@@ -572,7 +570,7 @@ class Function final : Chip::Machine {
   std::optional<std::pair<u64, u64>> half_doorbell_;
   u32 port_command_ = 0;
   int tries_ = 0;
-  i64 was_ns_ = 0, slice_ns_ = least_slice_ns, moved_ = 0;  // moved_: when BAR 0 did, for its aperture to follow
+  i64 was_ns_ = 0, slice_ns_ = least_slice_ns;
   u64 messages_ = 0, sent_ = 0, lost_ = 0, refused_ = 0, faults_ = 0;
 };
 

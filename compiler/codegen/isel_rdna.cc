@@ -439,16 +439,38 @@ class Selector {
     return a;
   }
   static std::string named(std::string_view a, std::string_view b) { return std::string(a) + std::string(b); }
+  // What runs where a condition holds. The same for a wave: behind a branch. Else with EXEC narrowed to it, and over it
+  // a branch for waves without such a lane where what it saves takes longer than the branch.
   template <class F>
   void where_lanes(U condition, F f) {
-    Operand mask = value(condition), saved = scalar();
+    const bool* uniform = scalar_.find(condition);
+    const int label = next_label_++;
+    const Operand mask = value(condition);
+    if (uniform && *uniform && mask.kind == Operand::REG) {
+      ins("s_cmp_lg_u32", {mask, isa::imm(0)});
+      ins("s_cbranch_scc0", {isa::imm(0)}, CodeLine::JUMP).label = label;
+      f();
+      return mark(CodeLine::LABEL, label, nullptr);
+    }
+    const Operand saved = scalar();
     ins("s_and_saveexec_b32", {saved, mask}, CodeLine::FENCE);
+    const size_t begin = code_.lines.size();
+    CodeLine branch = ins("s_cbranch_execz", {isa::imm(0)}, CodeLine::JUMP);
+    branch.label = label;
+    code_.lines.pop_back();
     f();
+    int cycles = 0;
+    for (size_t k = begin; k < code_.lines.size(); k++) cycles += isa::latency_of(*code_.lines[k].inst.row);
+    if (cycles > isa::latency_of(*branch.inst.row)) {
+      code_.lines.insert(code_.lines.begin() + i64(begin), branch);
+      mark(CodeLine::LABEL, label, nullptr);
+    }
     ins("s_mov_b32", {fixed(rdna::EXEC_LO), saved}, CodeLine::FENCE);
   }
   void load(U u) {
     const Chunk* chunk = chunk_of(u);
     if (chunk && registers_.contains(u)) return;  // came with its neighbours
+    meet_before(u->src(0));
     U first = chunk ? chunk->members[0] : u, index = first->src(0);
     DType t = u->dtype;
     const int each = dwords_of(t), n = chunk ? int(chunk->members.size()) * each : each;
@@ -498,11 +520,13 @@ class Selector {
     auto write = [&] { access("store_", chunk || each > 2 ? str("b", data.bits) : suffix(t, false), data, index, a); };
     index->nsrc > 2 ? where_lanes(index->src(2), write) : write();
   }
+  void meet_before(U index) {  // a load from LDS that was filled
+    if (memory_is_local(index->src(0)) && std::exchange(unsynchronised_, false)) ins("s_barrier", {}, CodeLine::FENCE);
+  }
   void access(std::string_view what, std::string_view type, const Operand& data, U index, const Address& a) {
     const bool local = memory_is_local(index->src(0)), reads = what == "load_";
     const CodeLine::Kind kind = index->nsrc > 2 ? CodeLine::FENCE : CodeLine::INST;
     const std::string name = str(local ? "ds_" : "global_", what, type);
-    if (local && reads && std::exchange(unsynchronised_, false)) ins("s_barrier", {}, CodeLine::FENCE);
     const Operand first = reads ? data : a.offset, second = reads ? a.offset : data;
     CodeLine& line = local ? ins(name, {first, second, isa::imm(a.displacement)}, kind)
                            : ins(name, {first, second, a.base, isa::imm(a.displacement)}, kind);
@@ -1076,6 +1100,7 @@ class Selector {
     Operand r = result(u);
     if (neighbours) {
       Address a = address(index);
+      meet_before(index);
       const int dwords = dwords_of(u->dtype), each = std::min(dwords, 4);
       for (int k = 0; k < dwords; k += each, a.displacement += 4 * each)
         access("load_", str("b", 32 * each), parts(r, k, each), index, a);

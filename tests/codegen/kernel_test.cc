@@ -279,7 +279,8 @@ TEST(Kernel, Matmul) {
 
 TEST(Kernel, MatrixUnits) {
   for (DType t : {F16, BF16, I8, U8})
-    for (auto [m, n, kk] : {std::array<i64, 3>{16, 16, 16}, {64, 64, 32}, {100, 70, 50}, {256, 128, 64}})
+    for (auto [m, n, kk] :
+         {std::array<i64, 3>{16, 16, 16}, {64, 64, 32}, {100, 70, 50}, {256, 128, 64}})
       for (bool transposed : {false, true}) {
         Kernel k;
         DType sum = t.is_float() ? F32 : I32;
@@ -557,6 +558,25 @@ TEST(Kernel, StaysBelowAStepOfOccupancy) {
   EXPECT_EQ(p.frame_bytes, 0);
   EXPECT_NE(annotate(p).find("16 waves a SIMD"), std::string::npos) << annotate(p);
   agree(k, {k.store(c, r, sum, {r})}, 1e-4, "chain");
+}
+
+// A condition that a wave shares branches over its access; one of lanes narrows EXEC, and branches when no lane is
+// left.
+TEST(Kernel, BranchesOverWhatNoLaneDoes) {
+  const Target gpu{"rdna", "gfx1100", 0, 96};
+  for (bool uniform : {true, false}) {
+    Kernel k;
+    const i64 n = 8192;
+    U a = k.param(F32, 8 * n), c = k.param(F32, 10 * n, true), i = k.range(10), j = k.range(n);
+    U inside = uniform ? Expr(i) < Expr(8) : (Expr(i) < Expr(8)) && (Expr(j) < Expr(5001));
+    U store = k.store(c, Expr(i) * n + j, k.load(a, Expr(i) * n + j, inside), {i, j});
+    agree(k, {store}, 0, uniform ? "a row or none" : "a corner");
+    Scoped opt(ctx.OPT, 1);
+    std::string text = annotate(compile(simplify(make(Op::SINK, VOID, {store})), k.params, "guarded", gpu));
+    EXPECT_EQ(text.find("s_cbranch_scc0") != text.npos, uniform) << text;
+    EXPECT_EQ(text.find("s_cbranch_execz") != text.npos, !uniform) << text;
+    EXPECT_EQ(text.find("saveexec") != text.npos, !uniform) << text;
+  }
 }
 
 TEST(Kernel, TheShortMultiplyAddIsTheSameOne) {  // v_fmac_f32, where nothing that it cannot say is said

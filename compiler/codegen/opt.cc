@@ -325,7 +325,9 @@ bool stage_tile(Plan& plan, const Shape& s, const Tile& t, const Machine& machin
 bool matrix_tiles(Plan& plan, const Shape& s, const Tile& t, const Machine& machine) {
   MatrixTiles m{t.product, t.rows, t.columns, t.inner};
   const i64 side = MatrixUnit::side;
-  if (!t.product || bound(t.rows) < side || bound(t.columns) < side || bound(t.inner) < side) return false;
+  auto padded = [&](U r) { return double((bound(r) + side - 1) / side * side) / double(bound(r)); };
+  constexpr double most_padding = 3;  // the unit multiplies four times as fast as v_fma_f32, which must convert besides
+  if (!t.product || padded(t.rows) * padded(t.columns) * padded(t.inner) > most_padding) return false;
   auto tiles = [&](U r, i64 most) {
     i64 n = 1;
     while (n < most && bound(r) >= 2 * n * side) n *= 2;

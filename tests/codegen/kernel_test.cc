@@ -280,7 +280,7 @@ TEST(Kernel, Matmul) {
 TEST(Kernel, MatrixUnits) {
   for (DType t : {F16, BF16, I8, U8})
     for (auto [m, n, kk] :
-         {std::array<i64, 3>{16, 16, 16}, {64, 64, 32}, {100, 70, 50}, {256, 128, 64}})
+         {std::array<i64, 3>{16, 16, 16}, {64, 64, 32}, {8, 40, 14}, {64, 6, 30}, {100, 70, 50}, {256, 128, 64}})
       for (bool transposed : {false, true}) {
         Kernel k;
         DType sum = t.is_float() ? F32 : I32;

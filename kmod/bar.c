@@ -58,20 +58,16 @@ static int decide_type(struct ingot_bar_info *b, bool wc)
 	return 0;
 }
 
-/* All mappings are gone. */
+/* All mappings are gone, and there will be no new one; map_lock is held for writing. */
 void ingot_bars_forget(struct ingot_dev *d)
 {
-	int i;
+	struct ingot_bar_info *b;
 
-	down_write(&d->map_lock);
-	for (i = 0; i < INGOT_NUM_BARS; i++) {
-		struct ingot_bar_info *b = &d->bars[i];
-
+	for (b = d->bars; b < d->bars + INGOT_NUM_BARS; b++) {
 		if (b->mapped && b->wc)
 			arch_io_free_memtype_wc(b->start, b->len);
 		b->mapped = false;
 	}
-	up_write(&d->map_lock);
 }
 
 int ingot_get_bar(struct ingot_session *s, union ingot_args *args)
@@ -255,7 +251,7 @@ int ingot_mmap(struct file *file, struct vm_area_struct *vma)
 		return ret;
 
 	down_write(&s->dev->map_lock);
-	if (s->dev->session != s)
+	if (s->dev->session != s || s->dev->state == INGOT_STATE_GONE)
 		ret = -ENODEV;
 	else if (r.memory)
 		ret = map_memory(s, vma, &r, length);

@@ -222,7 +222,8 @@ static int alloc_pages_for(struct ingot_mem *m, unsigned long wanted, u32 flags,
 		n = wanted - m->num_pages;
 		if (!(flags & INGOT_MEM_CONTIG))
 			order = min_t(unsigned int, order, ilog2(n));
-		page = alloc_pages_node(node, order ? gfp | __GFP_NORETRY : gfp, order);
+		page = alloc_pages_node(node, gfp | (order ? __GFP_NORETRY : __GFP_RETRY_MAYFAIL),
+					order);
 		if (!page && order && !(flags & (INGOT_MEM_CONTIG | INGOT_MEM_HUGE))) {
 			order--;
 			continue;
@@ -379,7 +380,7 @@ int ingot_mem_free(struct ingot_session *s, union ingot_args *args)
 		m->dead = true;
 	up_write(&d->map_lock);
 	/* Of two that free the same handle, one erases it. */
-	if (!ret && xa_erase(&s->mems, a->handle) != m)
+	if (!ret && xa_cmpxchg(&s->mems, a->handle, m, NULL, 0) != m)
 		ret = -ENOENT;
 	if (!ret) {
 		dev_unmap(m);
@@ -426,7 +427,15 @@ void ingot_mem_drop_all(struct ingot_session *s)
 	struct ingot_mem *m;
 	unsigned long i;
 
-	xa_for_each(&s->mems, i, m)
-		if (READ_ONCE(m->dead) && xa_erase(&s->mems, i) == m)
+	xa_for_each(&s->mems, i, m) {
+		/* What is in the table is alive, but only for as long as it cannot be freed. */
+		xa_lock(&s->mems);
+		if (xa_load(&s->mems, i) == m && m->dead)
+			__xa_erase(&s->mems, i);
+		else
+			m = NULL;
+		xa_unlock(&s->mems);
+		if (m)
 			ingot_mem_put(m);
+	}
 }

@@ -5,7 +5,6 @@
  * space), then it issues nothing new, then what it issued has arrived, then nobody hears of it,
  * then it is reset; and only then its memory is taken away.
  */
-
 #include "compat.h"
 #include "kmod.h"
 
@@ -58,12 +57,8 @@ bool ingot_alone_on_bus(struct pci_dev *pdev)
 	bool alone = pdev->bus->self && !pci_is_root_bus(pdev->bus) && !pdev->subordinate &&
 		     !(pdev->dev_flags & PCI_DEV_FLAGS_NO_BUS_RESET);
 
-	while (alone && (other = pci_get_device(PCI_ANY_ID, PCI_ANY_ID, other)))
-		if (other->bus == pdev->bus && other != pdev) {
-			alone = false;
-			pci_dev_put(other);
-			break;
-		}
+	for_each_pci_dev(other)
+		alone &= other->bus != pdev->bus || other == pdev;
 	return alone;
 }
 
@@ -96,7 +91,9 @@ static int reset_and_restore(struct ingot_dev *d, u32 method)
 		ret = pcie_reset_flr(d->pdev, PCI_RESET_DO_RESET);
 		break;
 	case INGOT_RESET_BUS:
+		pci_cfg_access_lock(d->pdev->bus->self);
 		ret = pci_bridge_secondary_bus_reset(d->pdev->bus->self);
+		pci_cfg_access_unlock(d->pdev->bus->self);
 		break;
 	default:
 		ret = __pci_reset_function_locked(d->pdev);
@@ -141,8 +138,9 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 		ingot_revoke(d, true);
 		ingot_mem_drop_all(d->session);
 	}
+	if (gone)			/* seen by whoever has map_lock after revoke */
+		d->state = INGOT_STATE_GONE;
 	stopped = quiesce(d, true);
-	ingot_bars_forget(d);
 	if (!gone)
 		ret = reset_and_restore(d, INGOT_RESET_AUTO);
 	/* A reset that worked has stopped what would not end; after a failed one nothing is sure. */
@@ -156,15 +154,15 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 	d->inject = 0;
 
 	d->owned = false;
-	if (gone) {
-		d->state = INGOT_STATE_GONE;
+	down_write(&d->map_lock);
+	if (!gone)
+		d->session = NULL;
+	ingot_bars_forget(d);
+	up_write(&d->map_lock);
+	if (gone)
 		return;
-	}
 	d->state = ret || d->poisoned ? INGOT_STATE_LOST : INGOT_STATE_FREE;
 	ingot_event_detach(d);
-	down_write(&d->map_lock);
-	d->session = NULL;
-	up_write(&d->map_lock);
 	pm_runtime_put(&d->pdev->dev);
 }
 

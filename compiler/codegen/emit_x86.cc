@@ -40,8 +40,8 @@ void spill_move(Operand r, i64 offset, bool load, const Target& target, std::vec
   for (u64 features : {u64(isa::x86::AVX2 | isa::x86::AVX512), u64(isa::x86::AVX2)}) {
     if (features & isa::x86::AVX512 && !wide) continue;
     for (const isa::Inst* row : rows) {
-      if (out.inst.row || (isa::features_of(*row) & ~features)) continue;
-      if (r.cls == RegClass::VECTOR && wide && !(isa::features_of(*row) & isa::x86::AVX512)) continue;
+      if (out.inst.row || (row->features & ~features)) continue;
+      if (r.cls == RegClass::VECTOR && wide && !(row->features & isa::x86::AVX512)) continue;
       auto specs = isa::operands_of(*row);
       if (specs.size() < 2) continue;
       const isa::OperandSpec &reg = specs[load ? 0 : 1], &memory = specs[load ? 1 : 0];

@@ -35,7 +35,7 @@ const Rows& rows_for(u64 features) {
     for (size_t i = 0; i < x86.rows; i++) {
       const Inst& row = x86.row(i);
       const isa::Effect* e = isa::effect_of(row);
-      if (e && e->value.term[0].kind == Pat::Term::NODE && !(isa::features_of(row) & ~have))
+      if (e && e->value.term[0].kind == Pat::Term::NODE && !(row.features & ~have))
         rows.by_op[e->value.term[0].v].push_back(&row);
     }
     return rows;
@@ -137,7 +137,7 @@ class Selector {
     if (auto at = known.find(key); at != known.end()) return *at->second;
     const Inst* best = nullptr;
     for (const Inst* row : rows_named(name)) {
-      if (masked && !isa::predicable(*row)) continue;
+      if (masked && !row->predicable) continue;
       bool ok = row->shown == ops.size();
       for (size_t i = 0; ok && i < ops.size(); i++) ok = fits(row->spec[i], ops[i]);
       // EVEX reaches all 32 registers; else the first, which is shorter
@@ -155,10 +155,10 @@ class Selector {
   }
   std::vector<const Inst*> rows_named(const char* name) const {
     std::vector<const Inst*> list = isa::rows_named(*isa::find_isa("x86"), name);
-    std::erase_if(list, [&](const Inst* row) { return isa::features_of(*row) & ~rows_.features; });
+    std::erase_if(list, [&](const Inst* row) { return row->features & ~rows_.features; });
     return list;
   }
-  bool is_evex(const Inst& row) const { return isa::features_of(row) & isa::x86::AVX512; }
+  bool is_evex(const Inst& row) const { return row.features & isa::x86::AVX512; }
 
   // Mnemonics end with what they compute on: ps pd ss sd for floats, b w d q for integers.
   static const char* named(std::string text) {
@@ -637,7 +637,7 @@ class Selector {
         continue;
       Match m;
       if (!match(e.value, u, m)) continue;
-      int cost = isa::latency_of(*row) + (avx512_ && !is_evex(*row) && in_vector(t) ? 1 : 0);
+      int cost = row->latency + (avx512_ && !is_evex(*row) && in_vector(t) ? 1 : 0);
       bool ok = true;
       for (size_t i = 0; ok && i < specs.size(); i++) {
         if (specs[i].implicit) {
@@ -966,7 +966,7 @@ class Selector {
         accumulator_of_[x] = acc;
         check(by_meaning(x), "x86: no row updates with ", x->op);
         isa::Instruction& last = code_.lines.back().inst;
-        check(isa::predicable(*last.row) && last.op[0] == acc, "x86: ", isa::name_of(*last.row),
+        check(last.row->predicable && last.op[0] == acc, "x86: ", isa::name_of(*last.row),
               " cannot update under a mask");
         last.predicate = m.reg;
         define(u, acc);

@@ -36,8 +36,8 @@ class Orderer {
       if (i < code_.lines.size() && !ends_block(code_.lines[i])) continue;
       size_t end = i;
       if (i < code_.lines.size() && code_.lines[i].kind == CodeLine::JUMP &&
-          isa::reads_flags(*code_.lines[i].inst.row)) {  // the comparison stays with its branch
-        while (end > begin && !isa::writes_flags(*code_.lines[end - 1].inst.row)) end--;
+          code_.lines[i].inst.row->reads_flags) {  // the comparison stays with its branch
+        while (end > begin && !code_.lines[end - 1].inst.row->writes_flags) end--;
         if (end > begin) end--;
       }
       if (end >= begin + shortest) order(begin, end);
@@ -143,8 +143,8 @@ class Orderer {
     std::vector<bool> live(nodes.size());
     for (size_t i = nodes.size(), needed = 0; i-- > 0;) {
       const isa::Inst& row = *code_.lines[begin + i].inst.row;
-      if (isa::writes_flags(row)) live[i] = std::exchange(needed, 0);
-      if (isa::reads_flags(row)) needed = 1;
+      if (row.writes_flags) live[i] = std::exchange(needed, 0);
+      if (row.reads_flags) needed = 1;
     }
     int flags = -1;
     std::vector<int> flag_readers, dead;
@@ -200,9 +200,9 @@ class Orderer {
           if (overlap(before, access)) edge(before.line, i);
         accesses.push_back(access);
       }
-      node.latency = line.kind == CodeLine::MOVE ? 0 : std::max(1, isa::latency_of(row)) + (reads ? load_latency : 0);
-      if (isa::reads_flags(row)) edge(flags, i), flag_readers.push_back(i);
-      if (!isa::writes_flags(row)) continue;
+      node.latency = line.kind == CodeLine::MOVE ? 0 : std::max<int>(1, row.latency) + (reads ? load_latency : 0);
+      if (row.reads_flags) edge(flags, i), flag_readers.push_back(i);
+      if (!row.writes_flags) continue;
       for (int reader : flag_readers) edge(reader, i);
       if (!live[size_t(i)]) {
         dead.push_back(i);

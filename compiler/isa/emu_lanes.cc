@@ -15,13 +15,9 @@ using namespace rdna;
 namespace {
 
 // ---- loops over lanes ----------------------------------------------------------------------------------------------
-template <class T>
-const T* at(const Lanes& v) {
-  return reinterpret_cast<const T*>(&v);
-}
-template <class T>
-T* at(Lanes& v) {
-  return reinterpret_cast<T*>(&v);
+template <class T, class L>
+auto at(L& v) {
+  return reinterpret_cast<std::conditional_t<std::is_const_v<L>, const T, T>*>(&v);
 }
 template <class T>
 struct Arithmetic {

@@ -14,12 +14,15 @@ using namespace fields;
 using hw::Access;
 using Result = hw::WaveResult;
 
+static i64 offset_of(const Part& p, int which) {
+  i64 offset = p.offset >= 0 ? i64(p.place[p.offset].constant) : 0;
+  return p.unit ? (which ? offset >> 8 & 255 : offset & 255) * p.unit : offset;
+}
 u64 Unit::address(const Part& p, int lane, int which) {
   const Row& r = *p.row;
-  i64 offset = p.offset >= 0 ? i64(p.place[p.offset].constant) : 0;
+  const i64 offset = offset_of(p, which);
   const bool by_lane = p.by_lane;
   if (r.format == DS) {
-    if (p.unit) offset = (which ? offset >> 8 & 255 : offset & 255) * p.unit;
     u32 base = by_lane ? (w_->s[M0_REGISTER] & 65535) + 4 * u32(lane) : raw_dword(p, p.addr, 0, lane);
     return spaces_[lane] = Space::LDS, u32(base + u32(offset));
   }
@@ -133,8 +136,7 @@ bool Unit::reachable(const Part& p, int which, i64 bytes, Access kind) {
   const Row& r = *p.row;
   const bool by_register = p.addr >= 0 && p.place[p.addr].kind == Place::VGPR && !p.by_lane;
   if (core_.options.checker || !exec_ || !by_register || (r.format != DS && r.format != GLOBAL)) return false;
-  i64 offset = p.offset >= 0 ? i64(p.place[p.offset].constant) : 0;
-  if (p.unit) offset = (which ? offset >> 8 & 255 : offset & 255) * p.unit;
+  const i64 offset = offset_of(p, which);
   const Vector* v = &w_->v[p.place[p.addr].reg];
   if (r.format == DS) {
     Extent e = offsets_of(offset_, v->lane, u32(offset), exec_);

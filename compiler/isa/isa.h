@@ -84,7 +84,8 @@ struct Inst {  // one row, as codegen sees it; each ISA derives its own with wha
   static constexpr int max_specs = 8;
   char name[38] = {};
   enum Family : u8 { X86, RDNA } family = X86;
-  bool predicable = false, reads_flags = false, writes_flags = false;
+  bool predicable = false;  // accepts {k}
+  bool reads_flags = false, writes_flags = false;
   u8 latency = 0;           // class in cycles, for scheduling
   u8 shown = 0, specs = 0;  // operands in the text, all operands
   u8 effects = 0;           // how many assignments its meaning has
@@ -140,11 +141,6 @@ U build_effect(const Inst&, const Effect&, std::span<const U> operands);
 DType dtype_of(const OperandSpec& s);  // as what the meaning sees an operand of a row that mixes types
 inline const Effect* effect_of(const Inst& r) { return r.effect < 0 ? nullptr : effects_of(r).data(); }
 inline DType dtype_of(const Inst& r) { return r.dtype; }
-inline u64 features_of(const Inst& r) { return r.features; }
-inline int latency_of(const Inst& r) { return r.latency; }
-inline bool predicable(const Inst& r) { return r.predicable; }  // accepts {k}
-inline bool reads_flags(const Inst& r) { return r.reads_flags; }
-inline bool writes_flags(const Inst& r) { return r.writes_flags; }
 
 // What hardware does not wait for by itself: rows of each ISA that has such.
 struct Queue {                                           // instructions on their way
@@ -243,6 +239,12 @@ constexpr std::string_view next_word(std::string_view& s, char c = ' ') {
   std::string_view w = s.substr(0, s.find(c));
   s.remove_prefix(std::min(s.size(), w.size() + 1));
   return w;
+}
+constexpr int take_number(std::string_view& s) {
+  if (s.empty() || s[0] < '0' || s[0] > '9') throw "number expected";
+  int v = 0;
+  for (; !s.empty() && s[0] >= '0' && s[0] <= '9'; s.remove_prefix(1)) v = v * 10 + (s[0] - '0');
+  return v;
 }
 struct Text {  // a line being read: what is taken comes off its front
   std::string_view s;

@@ -180,10 +180,8 @@ static bool pack(const Layout& l, const Fields& f, u64& out) {
     carried |= u64(1) << s.field;
     out |= u64(f.v[s.field] >> s.at & ((u64(1) << s.bits) - 1)) << s.low;
   }
-  for (int i = 1; i < FIELDS; i++) {
-    if (!f.v[i]) continue;
-    if (!(carried >> i & 1) || u64(f.v[i]) >> l.width(Field(i))) return false;
-  }
+  for (int i = 1; i < FIELDS; i++)
+    if (f.v[i] && (!(carried >> i & 1) || u64(f.v[i]) >> l.width(Field(i)))) return false;
   return true;
 }
 static Fields unpack(const Layout& l, u64 w) {

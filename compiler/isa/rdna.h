@@ -68,12 +68,6 @@ struct Layout {
   u64 mask = 0, match = 0;
   consteval Layout(std::string_view text) {
     int position = 0;
-    auto number = [](std::string_view& s) {
-      int v = 0;
-      if (s.empty() || s[0] < '0' || s[0] > '9') throw "number expected";
-      while (!s.empty() && s[0] >= '0' && s[0] <= '9') v = v * 10 + (s[0] - '0'), s.remove_prefix(1);
-      return v;
-    };
     auto each = [&](bool emit) {
       std::string_view s = text;
       while (!s.empty()) {
@@ -90,12 +84,12 @@ struct Layout {
         size_t n = w.find_first_of(":[");
         if (n == w.npos) throw "a field is name:width or name[hi:lo]";
         std::string_view rest = w.substr(n + 1);
-        int high = number(rest), low = high;
+        int high = take_number(rest), low = high;
         if (w[n] == ':') {
           high--, low = 0;
         } else if (rest[0] == ':') {
           rest.remove_prefix(1);
-          low = number(rest);
+          low = take_number(rest);
         }
         position -= high - low + 1;
         if (emit) segment[segments++] = {field_named(w.substr(0, n)), u8(position), u8(high - low + 1), u8(low)};
@@ -250,23 +244,7 @@ struct Modifiers {  // Instruction::modifiers, as bits
 
 // ---- meanings -----------------------------------------------------------------------------------------------------
 // Named operands: while a row is read these numbers are replaced by positions in its list of operands.
-enum Name : u8 {
-  N_D0,
-  N_D1,
-  N_S0,
-  N_S1,
-  N_S2,
-  N_SIMM,
-  N_SCC,
-  N_VCC,
-  N_EXEC,
-  N_M0,
-  N_PC,
-  N_MEM,
-  N_DATA,
-  N_DATA2,
-  NAMES
-};
+enum Name : u8 { N_D0, N_D1, N_S0, N_S1, N_S2, N_SIMM, N_SCC, N_VCC, N_EXEC, N_M0, N_PC, N_MEM, N_DATA, N_DATA2 };
 struct Meaning {
   Effect effect[3];
   u8 effects = 0;
@@ -408,9 +386,8 @@ struct Source {  // a row as written, before its meaning goes into the table's l
     }
     int lanes = 1;
     if (size_t x = t.find('x'); x != t.npos) {
-      lanes = 0;
-      for (char c : t.substr(x + 1)) lanes = lanes * 10 + (c - '0');
-      t = t.substr(0, x);
+      std::string_view digits = t.substr(x + 1);
+      lanes = take_number(digits), t = t.substr(0, x);
     }
     s.type = scalar_named(t);
     s.bits = u16(dtype_rows[int(s.type)].bits * lanes);

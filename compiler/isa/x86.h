@@ -227,12 +227,6 @@ struct Row {
     if (t.size() != 2) throw "expected a byte";
     return digit(t[0]) << 4 | digit(t[1]);
   }
-  static constexpr int number(std::string_view& t) {
-    if (t.empty() || t[0] < '0' || t[0] > '9') throw "expected a number";
-    int v = 0;
-    while (!t.empty() && t[0] >= '0' && t[0] <= '9') v = v * 10 + (t[0] - '0'), t.remove_prefix(1);
-    return v;
-  }
   static constexpr const Word* word(std::string_view t) {
     for (const Word& w : words)
       if (w.text[0] == t[0] && w.text == t) return &w;
@@ -275,7 +269,7 @@ struct Row {
       else if (t[0] == '/') {
         i.modrm_kind = SLASH_DIGIT;
         t.remove_prefix(1);
-        i.modrm = u8(number(t));
+        i.modrm = u8(take_number(t));
         if (i.modrm > 7) throw "extension above 7";
       } else if (!has_opcode) {
         i.opcode = u8(hex_byte(t.substr(0, 2)));
@@ -406,7 +400,7 @@ struct Row {
   static constexpr int size_of(std::string_view& t, int operand_bits, int vector_bits) {
     if (t.empty() || t[0] == '!' || t[0] == '{') return 0;
     char c = t[0];
-    if (c >= '0' && c <= '9') return number(t);
+    if (c >= '0' && c <= '9') return take_number(t);
     t.remove_prefix(1);
     if (c == 'v' || c == 'y' || c == 'z') {
       if (!operand_bits) throw "v, y and z need operand sizes in the encoding";
@@ -439,7 +433,7 @@ struct Row {
     if (t.starts_with(
             "vm")) {  // vm32x/x: index element width is documentation; index register; then the size in the text
       t.remove_prefix(2);
-      number(t);
+      take_number(t);
       if (t.starts_with(':')) t.remove_prefix(1);
       s.bits = vector(size_of(t, operand_bits, vector_bits));
       if (!t.starts_with('/')) throw "vm needs a size";
@@ -487,14 +481,14 @@ struct Row {
     while (!t.empty()) {
       if (t.starts_with("/b")) {
         t.remove_prefix(2);
-        int b = number(t);
+        int b = take_number(t);
         if (evex) s.broadcast_bits = u8(b);
       } else if (t[0] == '!') {
         t.remove_prefix(1);
-        i.disp8_bytes = u8(number(t) / 8);
+        i.disp8_bytes = u8(take_number(t) / 8);
       } else if (t.starts_with("=cc")) {
         t.remove_prefix(3);
-        predicate_list = number(t), s.implicit = true;
+        predicate_list = take_number(t), s.implicit = true;
       } else if (t[0] == '{') {
         const Word* d = std::begin(evex_decorations);
         while (!t.starts_with(d->text)) d++;  // past the end: does not compile

@@ -55,7 +55,7 @@ int cycles(MachineCode& code) {
     if (start > cycle || ++issued == 4) cycle = std::max(start, cycle + (start == cycle)), issued = 0;
     each_register(line, [&](u32& r, RegClass, bool, bool written) {
       if (written)
-        ready[r] = start + std::max(1, isa::latency_of(*line.inst.row)) + 5 * (line.inst.op[1].kind == Operand::MEM);
+        ready[r] = start + std::max<int>(1, line.inst.row->latency) + 5 * (line.inst.op[1].kind == Operand::MEM);
     });
   }
   return cycle;
@@ -127,10 +127,10 @@ TEST(Order, FlagsReachTheirReader) {
   std::string_view last;
   for (CodeLine& line : c.code.lines) {
     std::string_view name = isa::name_of(*line.inst.row);
-    if (isa::reads_flags(*line.inst.row)) {
+    if (line.inst.row->reads_flags) {
       EXPECT_EQ(last, "test");
     }
-    if (isa::writes_flags(*line.inst.row)) last = name;
+    if (line.inst.row->writes_flags) last = name;
   }
 }
 

@@ -58,7 +58,7 @@ std::optional<Instruction> example(const Inst& row, Random& random) {
   i.row = &row;
   bool evex = false, gather = false;
   for (const OperandSpec& s : operands_of(row)) evex |= s.broadcast_bits != 0, gather |= s.vector_index;
-  evex |= predicable(row);
+  evex |= row.predicable;
   u32 seen_vector = 0;
   for (const OperandSpec& s : operands_of(row)) {
     if (s.implicit) continue;
@@ -98,7 +98,7 @@ std::optional<Instruction> example(const Inst& row, Random& random) {
   const Isa& x86 = *find_isa("x86");
   std::vector<u8> bytes;
   Instruction plain = i;
-  if (predicable(row) && (gather || random() % 2)) i.predicate = 1 + random() % 7;
+  if (row.predicable && (gather || random() % 2)) i.predicate = 1 + random() % 7;
   if (i.predicate != no_register && random() % 2) i.zeroing = true;
   if (random() % 3 == 0) i.rounding = u8(1 + random() % 5);
   for (int attempt = 0; attempt < 4; attempt++) {  // what this row does not take goes

@@ -270,8 +270,8 @@ TEST(X86Rows, FindRow) {
   const Inst* vex = find_row(target(), "vaddps", low, x86::AVX2 | x86::AVX512);
   const Inst* evex = find_row(target(), "vaddps", high, x86::AVX2 | x86::AVX512);
   ASSERT_TRUE(vex && evex);
-  EXPECT_EQ(features_of(*vex), u64(x86::AVX2));
-  EXPECT_EQ(features_of(*evex), u64(x86::AVX512));
+  EXPECT_EQ(vex->features, u64(x86::AVX2));
+  EXPECT_EQ(evex->features, u64(x86::AVX512));
   EXPECT_FALSE(find_row(target(), "vaddps", high, x86::AVX2));
   Instruction i{vex, {low[0], low[1], low[2]}, 3};
   std::vector<u8> bytes;

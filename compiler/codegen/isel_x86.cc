@@ -217,6 +217,11 @@ class Selector {
     check(false, "no rel32 form of ", name);
   }
 
+  Operand number(i64 v, int bits) {
+    Operand r = new_register(RegClass::SCALAR, bits);
+    ins("mov", {r, isa::imm(v)});
+    return r;
+  }
   void broadcast(const Operand& r, const Operand& lane, int bits) {
     bool pair = bits == 64 && r.bits == 128;
     ins(pair ? "vmovddup" : named(str(bits >= 32 ? "vbroadcasts" : "vpbroadcast", lane_letter(bits))), {r, lane});
@@ -435,11 +440,10 @@ class Selector {
       defer = may_fold(u) && (u->op == Op::FMA || u->op == Op::ADD || u->op == Op::MUL) && u->dtype.is_float();
     else if (has(u->op, TO_BOOL))
       defer = may_fold(u) && (*last_user_.find(u))->op == Op::WHERE;
-    if (defer) {
+    if (defer)
       deferred_[u] = true;
-      return;
-    }
-    emit(u);
+    else
+      emit(u);
   }
 
   // ---- memory ------------------------------------------------------------------------------------------------------
@@ -453,9 +457,7 @@ class Selector {
     displacement *= size;
     Operand base = value(index->src(0));
     if (displacement > 0x7fffffff || displacement < -i64(0x80000000)) {  // too far for a displacement: computed
-      Operand at = new_register(RegClass::SCALAR, 64);
-      ins("mov", {at, isa::imm(displacement)});
-      Operand sum = new_register(RegClass::SCALAR, 64);
+      Operand at = number(displacement, 64), sum = new_register(RegClass::SCALAR, 64);
       ins("lea", {sum, isa::mem(1, base.reg, 0, at.reg, 1)});
       memory_of(sum) = memory_of(base);
       base = sum, displacement = 0;
@@ -464,10 +466,7 @@ class Selector {
   }
   // A condition on a scalar access: the offset becomes 0 where it fails, so that the address is always good.
   Operand guarded_address(U index, int bits) {
-    Operand c = value(index->src(2));
-    Operand at = new_register(RegClass::SCALAR, 64);
-    Operand offset = value(index->src(1)), base = value(index->src(0));
-    ins("mov", {at, isa::imm(0)});
+    Operand c = value(index->src(2)), offset = value(index->src(1)), base = value(index->src(0)), at = number(0, 64);
     ins("test", {c, c});
     ins("cmovne", {at, offset});
     return isa::mem(bits, base.reg, 0, at.reg, index->src(0)->dtype.bytes());
@@ -507,9 +506,8 @@ class Selector {
         load_scalar(u, loaded, m);
         ins(avx512_ ? "vpandq" : "vpand", {r, all_ones_where(c), loaded});
       } else {
-        Operand zero = new_register(RegClass::SCALAR, r.bits);
         load_scalar(u, r, m);
-        ins("mov", {zero, isa::imm(0)});
+        Operand zero = number(0, r.bits);
         ins("test", {c, c});
         ins("cmove", {r, zero});
       }
@@ -1021,12 +1019,10 @@ class Selector {
     move(divisor, b);
     Operand bad;  // 1 where the divisor is 0: it divides by 1 instead
     if (may_be_zero) {
-      bad = new_register(RegClass::SCALAR, 32);
-      Operand one = new_register(RegClass::SCALAR, bits);
-      ins("mov", {one, isa::imm(1)});
-      ins("mov", {bad, isa::imm(0)});
+      Operand one = number(1, bits);
+      bad = number(0, 32);
       ins("test", {divisor, divisor});
-      ins("cmove", {resized(bad, 32), resized(one, 32)});
+      ins("cmove", {bad, resized(one, 32)});
       ins("cmove", {divisor, one});
     }
     Operand quotient = new_register(RegClass::SCALAR, bits), rest = new_register(RegClass::SCALAR, bits);
@@ -1034,11 +1030,11 @@ class Selector {
     if (!t.is_unsigned() &&
         !positive) {  // minimum / -1 traps: it is -a, remainder 0, which dividing by 1 after negation gives
       dividend = new_register(RegClass::SCALAR, bits);
-      Operand negated = new_register(RegClass::SCALAR, bits), one = new_register(RegClass::SCALAR, bits);
+      Operand negated = new_register(RegClass::SCALAR, bits);
       move(dividend, a);
       move(negated, a);
       ins("neg", {negated});
-      ins("mov", {one, isa::imm(1)});
+      Operand one = number(1, bits);
       ins("cmp", {divisor, isa::imm(-1)});
       ins("cmove", {dividend, negated});
       ins("cmove", {divisor, one});
@@ -1054,16 +1050,15 @@ class Selector {
     move(quotient, gpr(RAX, bits));
     move(rest, gpr(RDX, bits));
     if (!positive) {  // remainder and divisor of different signs: one less, and the remainder moves by the divisor
-      Operand sign = new_register(RegClass::SCALAR, bits), off = new_register(RegClass::SCALAR, 32),
-              zero = new_register(RegClass::SCALAR, bits), fix = new_register(RegClass::SCALAR, bits);
+      Operand sign = new_register(RegClass::SCALAR, bits), fix = new_register(RegClass::SCALAR, bits);
       move(sign, rest);
       ins("xor", {sign, divisor});
       ins("shr", {sign, isa::imm(bits - 1)});  // 1: signs differ
-      ins("mov", {off, isa::imm(0)});
+      Operand off = number(0, 32);
       ins("test", {rest, rest});
       ins("setne", {resized(off, 8)});
       ins("and", {resized(sign, 32), off});  // and the remainder is not 0
-      ins("mov", {zero, isa::imm(0)});
+      Operand zero = number(0, bits);
       move(fix, divisor);
       if (u->op == Op::IDIV) {
         ins("sub", {quotient, sign});
@@ -1075,8 +1070,7 @@ class Selector {
     }
     Operand out = u->op == Op::IDIV ? quotient : rest;
     if (may_be_zero) {
-      Operand zero = new_register(RegClass::SCALAR, bits);
-      ins("mov", {zero, isa::imm(0)});
+      Operand zero = number(0, bits);
       ins("test", {bad, bad});
       ins("cmovne", {out, zero});
     }
@@ -1087,13 +1081,8 @@ class Selector {
     Operand a = value(u->src(0));
     DType from = u->src(0)->dtype, to = u->dtype;
     if (to.lanes > 1 || in_vector(from) == in_vector(to)) {
-      if (to.lanes == 1 && !in_vector(to)) {  // narrow integers stay extended by their own sign
-        Operand r = result(u);
-        extend(r, a, to);
-        return;
-      }
-      define(u, a);
-      return;
+      if (to.lanes == 1 && !in_vector(to)) return extend(result(u), a, to);  // narrow: by its own sign
+      return define(u, a);
     }
     Operand r = result(u);
     if (in_vector(from) && to.bits() < 32) {
@@ -1268,27 +1257,19 @@ class Selector {
       part = resized(part, std::min<int>(part.bits, 256));
     }
     if (at >= 128) {
-      Operand high = new_register(RegClass::VECTOR, 128);
-      ins(avx512_ ? "vextractf32x4" : "vextractf128", {high, part, isa::imm(1)});
-      part = high;
+      Operand whole = std::exchange(part, new_register(RegClass::VECTOR, 128));
+      ins(avx512_ ? "vextractf32x4" : "vextractf128", {part, whole, isa::imm(1)});
       at -= 128;
     } else if (std::max(128, t.lanes * bits) == 128) {
       part = resized(part, 128);
     }
     if (at) {
-      Operand low = new_register(RegClass::VECTOR, 128);
-      if (at % 64 == 0)
-        ins("vpermilpd", {low, part, isa::imm(1)});
-      else
-        ins("vpermilps", {low, part, isa::imm(at / 32)});
-      part = low;
-    }
-    if (in_vector(t)) {
-      Operand r = result(u);
-      move(r, resized(part, r.bits));
-      return;
+      Operand whole = std::exchange(part, new_register(RegClass::VECTOR, 128));
+      bool pairs = at % 64 == 0;
+      ins(pairs ? "vpermilpd" : "vpermilps", {part, whole, isa::imm(pairs ? 1 : at / 32)});
     }
     Operand r = result(u);
+    if (in_vector(t)) return move(r, resized(part, r.bits));
     ins(bits == 64 ? "vmovq" : "vmovd", {r, part});
     if (bits < 32) extend(r, r, t);
   }

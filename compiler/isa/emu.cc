@@ -130,7 +130,7 @@ void Unit::stop(Result::Kind kind, std::string message) {
 }
 std::string Unit::where(const Code& c) const {
   const EmulatorOptions& o = core_.options;
-  std::string out = str(o.kernel, o.kernel.empty() ? "" : ": ", hex(c.pc), " `", core_.isa.print(c.in), "`");
+  std::string out = str(hex(c.pc), " `", core_.isa.print(c.in), "`");
   if (std::string from = o.source ? o.source(c.pc) : ""; !from.empty()) out += str(" from ", from);
   if (w_) out += str(" in group ", std::span(w_->group->id), " wave ", w_->index, ", seed ", core_.d.seed);
   return out;

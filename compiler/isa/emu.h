@@ -15,7 +15,6 @@ using namespace rdna;
 // ---- emu.cc --------------------------------------------------------------------------------------------------------
 struct EmulatorOptions {
   std::string arch = "gfx1100";
-  std::string kernel;      // its name, for reports
   bool checker = true;     // objects to missing waits, hazards, undefined registers, divergent barriers
   bool prefetch = false;   // instructions are read ahead, so what follows code must be mapped
   bool unaligned = false;  // SH_MEM_CONFIG.alignment_mode is UNALIGNED: only atomic operations must be aligned

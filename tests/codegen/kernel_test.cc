@@ -56,7 +56,7 @@ void emulate(const Program& p, std::vector<std::vector<u8>>& buffers) {
   memory.regions.push_back({1 << 16, arguments, false});
   memory.regions.push_back({1 << 28, scratch, true});
   isa::emu::EmulatorOptions options;
-  options.kernel = p.name;
+  options.source = [&](u64) { return p.name; };
   auto wave = isa::emu::make_emulator(options);
   hw::Dispatch d;
   d.groups[0] = u32(p.extent), d.threads[0] = u32(p.threads), d.entry = 1 << 20;

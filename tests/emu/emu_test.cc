@@ -155,9 +155,9 @@ constexpr const char* store_v1 = "v_lshlrev_b32 v2, 2, v0\n global_store_b32 v2,
 TEST(Checker, Objections) {
   using testing::HasSubstr;
   auto program = [](std::string_view start, std::string_view end = store_v1) { return str(start, "\n", end); };
-  // name kernel, pc, instruction, source
+  // name pc, instruction, source
   std::string text = verdict(program("v_mov_b32 v1, v7"));
-  for (const char* part : {"text: 0x10000", "`global_store_b32 v2, v1, s[0:1]`", "from line at",
+  for (const char* part : {"0x10000", "`global_store_b32 v2, v1, s[0:1]`", "from line at",
                            "group (0, 0, 0) wave 0, seed 5", "v1, which nothing has set"})
     EXPECT_THAT(text, HasSubstr(part));
   EXPECT_EQ(verdict(program("v_mov_b32 v1, 1.0")), "");

@@ -264,7 +264,7 @@ inline std::string verdict(std::string_view text, Program p = {}, std::vector<u3
   memory.regions.push_back({in_base, std::vector<u8>(4096, 1), false});
   memory.regions.push_back({scratch_base, std::vector<u8>(1 << 16), true});
   emu::EmulatorOptions options;
-  options.kernel = "text", options.unaligned = p.unaligned, options.prefetch = p.prefetch, options.checker = p.checker;
+  options.unaligned = p.unaligned, options.prefetch = p.prefetch, options.checker = p.checker;
   options.source = [](u64 pc) { return str("line at ", pc); };
   auto wave = emu::make_emulator(options);
   hw::Dispatch d;

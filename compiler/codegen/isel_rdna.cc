@@ -460,8 +460,8 @@ class Selector {
     code_.lines.pop_back();
     f();
     int cycles = 0;
-    for (size_t k = begin; k < code_.lines.size(); k++) cycles += isa::latency_of(*code_.lines[k].inst.row);
-    if (cycles > isa::latency_of(*branch.inst.row)) {
+    for (size_t k = begin; k < code_.lines.size(); k++) cycles += code_.lines[k].inst.row->latency;
+    if (cycles > branch.inst.row->latency) {
       code_.lines.insert(code_.lines.begin() + i64(begin), branch);
       mark(CodeLine::LABEL, label, nullptr);
     }

@@ -244,6 +244,10 @@ int chip_main(Arguments args) {
   if (q.aperture_slot >= 0 && (q.aperture_slot > 31 || vram.empty() || q.qtest.empty()))
     throw UsageError("ingot chip: --aperture 0 to 31 needs --vram FILE and --qtest SOCKET");
   q.function *= 8;
+  struct stat file {};
+  if (!vram.empty() &&
+      (stat(vram.c_str(), &file) || file.st_size < i64(256) << 20 || !std::has_single_bit(u64(file.st_size))))
+    throw UsageError("ingot chip: --vram ", vram, " is no file of a power of two, of at least 256 MiB");
   if (!qemu.empty()) {
     Chip& chip = make_model(name, 256, vram);
     printf("%s\nwaiting for QEMU at %s\n", chip.state().c_str(), qemu.c_str());

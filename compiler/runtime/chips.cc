@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <unistd.h>
-#include <bit>
 #include <cstdio>
 #include "compiler/runtime/runtime.h"
 #ifdef CONFIG_DEVICE_MODEL
@@ -34,8 +33,6 @@ model::Chip& make_model(const DeviceName& name, i64 vram_mib, const std::string&
     o.vram_file = ::open(vram_file.c_str(), O_RDWR | O_CLOEXEC);
     if (o.vram_file < 0) throw OsError(vram_file, errno);
     o.vram_bytes = ::lseek(o.vram_file, 0, SEEK_END);
-    if (!std::has_single_bit(u64(o.vram_bytes)) || o.vram_bytes < i64(256) << 20)
-      throw Error(vram_file, " has ", o.vram_bytes, " bytes; VRAM is a power of two, at least 256 MiB");
   }
   o.strict = ctx.MODEL_STRICT;
   o.hang_instructions = i64(1) << 30;
@@ -76,9 +73,8 @@ Reached reach_card(const DeviceName& name, const Backend& row) {
     const bool is_model = bus->config_read(PCI_SUBSYSTEM_VENDOR_ID, 4) == QEMU_SUBSYSTEM;
     return {std::move(bus), is_model, nullptr};
   }
-  throw Error("no ", row.name, " card", name.index ? str(" number ", name.index) : "",
-              driver.empty() ? "" : " bound to ", driver, " can be driven",
-              there.empty() ? "; this machine has none" : ":" + there);
+  const std::string wanted = str(name.prefix, name.prefix.empty() ? "" : "+", row.name);
+  throw Error("no ", wanted, " card number ", name.index, there.empty() ? ": this machine has none" : ":" + there);
 }
 
 #ifdef CONFIG_DEVICE_AMD

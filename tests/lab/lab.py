@@ -99,7 +99,7 @@ def initramfs(path, options, kernel_modules, environment):
     for program in programs:
         stripped = path + '.stripped'
         subprocess.run(['strip', '-o', stripped, program], check=True)
-        c.file('bin/' + os.path.basename(program), stripped)
+        c.file('bin/' + ('ingot' if program == options.ingot else os.path.basename(program)), stripped)
         os.unlink(stripped)
         for wanted, source in libraries(program):
             if wanted.lstrip('/') not in c.names:

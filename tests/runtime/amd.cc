@@ -110,7 +110,7 @@ TEST_F(Amd, is_a_device_like_any_other) {
     return std::string("no error");
   };
   EXPECT_THAT(error_of("AMD"), HasSubstr("no AMD card"));
-  EXPECT_THAT(error_of("INGOT+AMD"), HasSubstr("no AMD card bound to ingot"));
+  EXPECT_THAT(error_of("INGOT+AMD"), HasSubstr("no INGOT+AMD card"));
   EXPECT_THAT(error_of("MODEL+AMD::gfx1201"), HasSubstr("no machine code for it"));
   EXPECT_THAT(error_of("MODEL+AMD::gfx900"), HasSubstr("there are (gfx1100, gfx1201)"));
   EXPECT_THAT(device_name(device_number("")), testing::Not(HasSubstr("AMD")));

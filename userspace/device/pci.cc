@@ -6,7 +6,6 @@
 // SIGBUS, which comes back out of the access as a DeviceError. Over vfio-pci, memory for DMA is ordinary memory at bus
 // addresses that we choose, one piece each. Over ingot.ko the kernel makes it, in pieces where no IOMMU puts them
 // together. (Linux, Documentation/driver-api/vfio.rst, include/uapi/linux/vfio.h; kmod/ingot_uapi.h.)
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/pci_regs.h>
 #include <linux/vfio.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 #include <atomic>
 #include <bit>
+#include <filesystem>
 #include "kmod/ingot_uapi.h"
 #include "userspace/device/device.h"
 #include "userspace/hw/bus.h"
@@ -35,7 +35,6 @@ constexpr i64 page_bytes = 4096;
 constexpr int accelerator = 0x12;  // PCI Code and ID Assignment: processing accelerators
 // Bus addresses above what 32-bit devices and message windows use, below what the smallest IOMMU (39 bits) translates.
 constexpr u64 first_bus_address = u64(1) << 32;
-constexpr i64 bus_address_bytes = (i64(1) << 38) - i64(first_bus_address);
 
 thread_local sigjmp_buf* volatile landing = nullptr;
 struct sigaction before_us;
@@ -60,7 +59,6 @@ struct File {
     if (number < 0 && errno == EBUSY) throw Error(path, " is in use by another process");
     if (number < 0) throw OsError(path, errno);
   }
-  File(const File&) = delete;
   ~File() {
     if (number >= 0) ::close(number);
   }
@@ -120,10 +118,8 @@ class CardBus : public hw::Bus {
     return i64(t.tv_sec) * 1'000'000'000 + t.tv_nsec;
   }
   void wait_ns(i64 ns) override {
-    constexpr i64 sleep_takes_ns = 50'000;
     const i64 end = now_ns() + ns;
-    const timespec t{ns / 1'000'000'000, ns % 1'000'000'000};
-    if (ns > sleep_takes_ns) ::nanosleep(&t, nullptr);
+    if (ns > 50'000) std::this_thread::sleep_for(std::chrono::nanoseconds(ns));
     while (now_ns() < end) {}
   }
 
@@ -136,8 +132,7 @@ class CardBus : public hw::Bus {
       throw Error(name(), ": ", bytes, " bytes at ", hex(offset), " are outside of BAR ", bar, ", which has ", size);
     u8* at = windows_[bar] + offset;
     if (!survives([&] { access(at); }))
-      throw DeviceError(
-          str(name(), ": BAR ", bar, " at ", hex(offset), " cannot be reached: the card is gone or was reset"), "");
+      throw DeviceError(str(name(), ": no access to BAR ", bar, " at ", hex(offset), ": it is gone or was reset"), "");
   }
   int call(int file, unsigned long request, void* argument, const char* what) {
     const int result = ::ioctl(file, request, argument);
@@ -145,9 +140,12 @@ class CardBus : public hw::Bus {
     return result;
   }
   void map(int bar, int file, u64 offset, i64 bytes) {
-    void* at = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, file, i64(offset));
-    if (at == MAP_FAILED) throw OsError(str(name(), ": BAR ", bar), errno);
-    windows_[bar] = static_cast<u8*>(at), card_.bars[bar].bytes = bytes;
+    windows_[bar] = mapped(bytes, MAP_SHARED, file, offset), card_.bars[bar].bytes = bytes;
+  }
+  u8* mapped(i64 bytes, int flags, int file, u64 offset) {
+    void* at = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, flags, file, i64(offset));
+    if (at == MAP_FAILED) throw OsError(str(name(), ": ", bytes, " bytes"), errno);
+    return static_cast<u8*>(at);
   }
   PciCard card_;
   u8* windows_[6] = {};
@@ -161,12 +159,11 @@ class VfioBus final : public CardBus {
       : CardBus(card),
         container_("/dev/vfio/vfio"),
         group_(card.node),
-        addresses_(first_bus_address, bus_address_bytes, page_bytes) {
+        addresses_(first_bus_address, i64(1) << 37, page_bytes) {
     vfio_group_status status{.argsz = sizeof status, .flags = 0};
     call(group_.number, VFIO_GROUP_GET_STATUS, &status, "its group");
     if (!(status.flags & VFIO_GROUP_FLAGS_VIABLE))
-      throw Error(name(), ": another device of ", card.node,
-                  " is in use by a driver of the kernel; bind all of them to vfio-pci");
+      throw Error(name(), ": the kernel drives another device of ", card.node, "; bind all of them to vfio-pci");
     call(group_.number, VFIO_GROUP_SET_CONTAINER, &container_.number, "its group");
     call(container_.number, VFIO_SET_IOMMU, reinterpret_cast<void*>(VFIO_TYPE1v2_IOMMU), "the IOMMU");
     device_.number = call(group_.number, VFIO_GROUP_GET_DEVICE_FD, const_cast<char*>(card.address.c_str()), "vfio-pci");
@@ -178,9 +175,8 @@ class VfioBus final : public CardBus {
   }
   u32 config_read(u32 offset, int bytes) override {
     u32 value = 0;
-    if (::pread(device_.number, &value, size_t(bytes), i64(config_ + offset)) != bytes)
-      value = ~u32(0) >> (32 - 8 * bytes);
-    return value;
+    const bool whole = ::pread(device_.number, &value, size_t(bytes), i64(config_ + offset)) == bytes;
+    return whole ? value : ~u32(0) >> (32 - 8 * bytes);
   }
   void config_write(u32 offset, u32 value, int bytes) override {
     if (::pwrite(device_.number, &value, size_t(bytes), i64(config_ + offset)) != bytes && errno != ENODEV)
@@ -188,50 +184,38 @@ class VfioBus final : public CardBus {
   }
   hw::DmaMemory dma_alloc(i64 bytes, bool) override {
     bytes = (bytes + page_bytes - 1) & -page_bytes;
-    void* at = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (at == MAP_FAILED) throw OsError(str(name(), ": ", bytes, " bytes for DMA"), errno);
+    u8* at = mapped(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     ::madvise(at, size_t(bytes), MADV_DONTFORK);  // a child's copy would not be what the card sees
     const std::optional<u64> bus = addresses_.alloc(bytes);
-    vfio_iommu_type1_dma_map m{sizeof m, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE, u64(at), bus.value_or(0),
-                               u64(bytes)};
+    vfio_iommu_type1_dma_map m{sizeof m, VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE};
+    m.vaddr = u64(at), m.iova = bus.value_or(0), m.size = u64(bytes);
     if (bus && !::ioctl(container_.number, VFIO_IOMMU_MAP_DMA, &m))
-      return {static_cast<u8*>(at), bytes, i64(std::bit_ceil(u64(bytes))), {*bus}, *bus};
+      return {at, bytes, i64(std::bit_ceil(u64(bytes))), {*bus}, *bus};
     const int number = bus ? errno : ENOSPC;
     if (bus) addresses_.free(*bus);
     ::munmap(at, size_t(bytes));
-    throw OsError(
-        str(name(), ": ", bytes, " bytes for DMA", number == ENOMEM ? "; ulimit -l says how many may be pinned" : ""),
-        number);
+    throw OsError(str(name(), ": ", bytes, " bytes for DMA, of those that `ulimit -l` lets a process pin"), number);
   }
   bool reset(hw::Reset kind) override {
-    u32 all[] = {0, 0, 1, u32(group_.number)};  // vfio_pci_hot_reset: size, flags, how many groups, which
-    all[0] = sizeof all;
-    return !(kind == hw::Reset::FUNCTION ? ::ioctl(device_.number, VFIO_DEVICE_RESET)
-                                         : ::ioctl(device_.number, VFIO_DEVICE_PCI_HOT_RESET, all));
+    u32 all[] = {16, 0, 1, u32(group_.number)};  // vfio_pci_hot_reset: size, flags, how many groups, which
+    return !::ioctl(device_.number, kind == hw::Reset::FUNCTION ? VFIO_DEVICE_RESET : VFIO_DEVICE_PCI_HOT_RESET, all);
   }
 
  private:
   vfio_region_info region(int index) {
-    vfio_region_info r{};
-    r.argsz = sizeof r, r.index = u32(index);
+    vfio_region_info r{.argsz = sizeof r, .index = u32(index)};
     call(device_.number, VFIO_DEVICE_GET_REGION_INFO, &r, "its regions");
     return r;
   }
   void release(hw::DmaMemory& m) override {
-    vfio_iommu_type1_dma_unmap u{};
-    u.argsz = sizeof u, u.iova = m.handle, u.size = u64(m.bytes);
+    vfio_iommu_type1_dma_unmap u{.argsz = sizeof u, .iova = m.handle, .size = u64(m.bytes)};
     ::ioctl(container_.number, VFIO_IOMMU_UNMAP_DMA, &u);
     addresses_.free(m.handle);
   }
   void listen() {  // no interrupts where there is no MSI
     // vfio_irq_set: size, flags, index, the first, how many, eventfds
-    u32 set[] = {0,
-                 VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
-                 VFIO_PCI_MSI_IRQ_INDEX,
-                 0,
-                 1,
-                 u32(interrupts_.number)};
-    set[0] = sizeof set;
+    constexpr u32 flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    u32 set[] = {24, flags, VFIO_PCI_MSI_IRQ_INDEX, 0, 1, u32(interrupts_.number)};
     ::ioctl(device_.number, VFIO_DEVICE_SET_IRQS, set);
   }
   File container_, group_, device_;
@@ -245,9 +229,7 @@ class IngotBus final : public CardBus {
   explicit IngotBus(const PciCard& card) : CardBus(card), device_(card.node) {
     ingot_info info = ask<INGOT_GET_INFO>(ingot_info{}, "ingot.ko");
     if (info.abi_major != INGOT_ABI_MAJOR)
-      throw Error(name(), ": ingot.ko speaks version ", info.abi_major, ", this program ", INGOT_ABI_MAJOR,
-                  "; install the module of this version");
-    has_interrupts_ = info.num_irqs;
+      throw Error(name(), ": ingot.ko is of version ", info.abi_major, ", this program needs ", INGOT_ABI_MAJOR);
     for (int i = 0; i < 6; i++) {
       ingot_bar b{.argsz = sizeof b, .index = u32(i)};
       if (::ioctl(device_.number, INGOT_GET_BAR, &b) || !(b.bar_flags & INGOT_BAR_MMAP)) continue;
@@ -270,26 +252,18 @@ class IngotBus final : public CardBus {
     bytes = (bytes + page_bytes - 1) & -page_bytes;
     auto a = ask<INGOT_MEM_ALLOC>(ingot_mem_alloc{.flags = contiguous ? u32(INGOT_MEM_CONTIG) : 0, .size = u64(bytes)},
                                   "memory for DMA");
-    hw::DmaMemory m{nullptr, bytes, page_bytes, {}, a.handle};
-    void* at = ::mmap(nullptr, size_t(bytes), PROT_READ | PROT_WRITE, MAP_SHARED, device_.number, i64(a.mmap_offset));
-    if (at == MAP_FAILED) {
-      const int number = errno;
-      release(m);
-      throw OsError(str(name(), ": ", bytes, " bytes for DMA"), number);
-    }
-    m.host = static_cast<u8*>(at);
+    hw::DmaMemory m{mapped(bytes, MAP_SHARED, device_.number, a.mmap_offset), bytes, page_bytes, {}, a.handle};
     std::vector<ingot_seg> pieces(a.num_segs);
     ask<INGOT_MEM_SEGS>(ingot_mem_segs{.handle = a.handle, .count = a.num_segs, .segs = u64(pieces.data())},
-                        "memory for DMA");
-    for (const ingot_seg& s : pieces)
-      for (u64 p = 0; p < s.len; p += page_bytes) m.bus.push_back(s.dma + p);
+                        "its pages");
+    for (auto [dma, bytes_of_it] : pieces)
+      for (u64 p = 0; p < bytes_of_it; p += page_bytes) m.bus.push_back(dma + p);
     if (pieces.size() == 1) m.page_bytes = i64(std::bit_ceil(u64(bytes))), m.bus.resize(1);
     return m;
   }
   bool reset(hw::Reset kind) override {
-    ingot_reset r{.argsz = sizeof r,
-                  .flags = INGOT_RESET_KEEP_MEM,
-                  .method = kind == hw::Reset::FUNCTION ? u32(INGOT_RESET_FLR) : u32(INGOT_RESET_BUS)};
+    const u32 how = kind == hw::Reset::FUNCTION ? INGOT_RESET_FLR : INGOT_RESET_BUS;
+    ingot_reset r{.argsz = sizeof r, .flags = INGOT_RESET_KEEP_MEM, .method = how};
     const bool done = !::ioctl(device_.number, INGOT_RESET, &r);
     listen();
     return done;
@@ -306,25 +280,13 @@ class IngotBus final : public CardBus {
     ingot_mem_free f{.argsz = sizeof f, .handle = u32(m.handle)};
     ::ioctl(device_.number, INGOT_MEM_FREE, &f);
   }
-  void listen() {
+  void listen() {  // no interrupts where there is no MSI
     i32 file = interrupts_.number;
     ingot_irq_set s{.argsz = sizeof s, .count = 1, .fds = u64(&file)};
-    if (has_interrupts_) ::ioctl(device_.number, INGOT_IRQ_SET, &s);
+    ::ioctl(device_.number, INGOT_IRQ_SET, &s);
   }
   File device_;
-  bool has_interrupts_ = false;
 };
-
-// The only entry of a folder that starts so; "": there is none.
-std::string entry(const std::string& folder, std::string_view start) {
-  std::string found;
-  if (DIR* d = ::opendir(folder.c_str())) {
-    while (dirent* e = ::readdir(d))
-      if (std::string_view(e->d_name).starts_with(start)) found = e->d_name;
-    ::closedir(d);
-  }
-  return found;
-}
 
 }  // namespace
 
@@ -352,15 +314,15 @@ std::vector<PciCard> pci_cards(u16 vendor) {
     for (int i = 0; i < 6; i++)
       c.bars[i] = {i64(d->size[i]), d->base_addr[i] & PCI_ADDR_MEM_MASK, (d->flags[i] & PCI_IORESOURCE_PREFETCH) != 0};
     const std::string group = text(PCI_FILL_IOMMU_GROUP);
+    std::error_code absent;
     if (c.driver == "vfio-pci")
       c.node = group.empty() ? "" : "/dev/vfio/" + group;
     else if (c.driver == "ingot")
-      c.node = "/dev/" + entry(devices + "/" + c.address + "/ingot", "ingot");
+      for (auto& e : std::filesystem::directory_iterator(devices + "/" + c.address + "/ingot", absent))
+        c.node = "/dev/" + e.path().filename().string();
     if (c.driver != "vfio-pci" && c.driver != "ingot")
       c.unusable = str(c.driver.empty() ? "no driver" : "the kernel's " + c.driver,
-                       " has it; bind it to vfio-pci or ingot "
-                       "(driver_override in ",
-                       devices, "/", c.address, ")");
+                       " has it; bind it to vfio-pci or ingot (", devices, "/", c.address, "/driver_override)");
     else if (c.node.empty())
       c.unusable = "vfio-pci needs an IOMMU, and it is in no group of one";
     else if (::access(c.node.c_str(), R_OK | W_OK))

@@ -143,7 +143,7 @@ void ingot_session_end(struct ingot_dev *d, bool gone)
 	stopped = quiesce(d, true);
 	if (!gone)
 		ret = reset_and_restore(d, INGOT_RESET_AUTO);
-	/* A reset that worked has stopped what would not end; after a failed one nothing is sure. */
+	/* A reset that worked has stopped what would not end, one that failed is no proof. */
 	if (ret == -ENOTTY) {
 		ingot_restore(d);
 		ret = 0;

@@ -6,12 +6,14 @@
  *   guest                 all rows that the devices allow; exit status 1 when one fails
  *   guest unsafe          the rows for a machine without a translating IOMMU
  *   guest fuzz N SEED     N calls with hostile arguments
+ *   guest compat          the rows that a 32-bit process can have (built with -m32)
  *
  * Any PCI device will do. QEMU's `edu` adds DMA and an interrupt that an independent device
  * makes, a RAM BAR (`ivshmem-plain`) memory that can be compared. One line per row: "ok",
  * "FAIL" or "skip" with the reason.
  */
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -201,9 +203,9 @@ static void arguments(struct dev* d) {
   REFUSED(ioctl(fd, INGOT_CFG_READ, &c), EINVAL);
   REFUSED(mem_free(fd, 0), EINVAL);
   REFUSED(mem_free(fd, 77), ENOENT);
-  struct ingot_mem_pin p = {.argsz = sizeof p, .va = ~0ul << 12, .size = 2 * PAGE};
+  struct ingot_mem_pin p = {.argsz = sizeof p, .va = ~0ull << 12, .size = 2 * PAGE};
   REFUSED(ioctl(fd, INGOT_MEM_PIN, &p), EINVAL);
-  p = (struct ingot_mem_pin){.argsz = sizeof p, .va = 1ul << 63, .size = PAGE};
+  p = (struct ingot_mem_pin){.argsz = sizeof p, .va = 1ull << 63, .size = PAGE};
   REFUSED(ioctl(fd, INGOT_MEM_PIN, &p), EFAULT);
   close(fd);
 }
@@ -857,8 +859,9 @@ static uint64_t draw(uint64_t n) {
   return n ? rng % n : rng;
 }
 static uint64_t nasty(void) {
-  static const uint64_t list[] = {0,    1,       2,         3,   7,         8,         64,        4095, 4096,
-                                  8192, 2 << 20, 1ul << 31, ~0u, 1ul << 32, 1ul << 40, 1ul << 63, ~0ul, ~0ul << 12};
+  static const uint64_t list[] = {0,   1,          2,          3,          7,       8,
+                                  64,  4095,       4096,       8192,       2 << 20, 1ull << 31,
+                                  ~0u, 1ull << 32, 1ull << 40, 1ull << 63, ~0ull,   ~0ull << 12};
   return draw(3) ? list[draw(sizeof list / sizeof *list)] : draw(0);
 }
 
@@ -906,7 +909,7 @@ static void fuzz(struct dev* d, long calls, uint64_t seed) {
         *is = (struct ingot_irq_set){sizeof *is, 0, (uint32_t)draw(3), 1 + (uint32_t)draw(2), (uintptr_t)a + 64},
         w[16] = (uint32_t)efd, w[17] = draw(2) ? ~0u : (uint32_t)draw(20);
     }
-    int r = ioctl(fd, nr, draw(50) ? (void*)a : (void*)nasty());
+    int r = ioctl(fd, nr, draw(50) ? (void*)a : (void*)(uintptr_t)nasty());
     accepted += r == 0;
     if (r == 0 && nr == INGOT_MEM_EXPORT && draw(2)) close(((struct ingot_mem_export*)a)->fd);
     if (r == 0 && nr == INGOT_MEM_ALLOC && !draw(4)) {
@@ -980,8 +983,9 @@ static void discover(void) {
 }
 
 int main(int argc, char** argv) {
-  bool no_iommu = argc > 1 && !strcmp(argv[1], "unsafe");
+  bool compat = argc > 1 && !strcmp(argv[1], "compat"), no_iommu = argc > 1 && !strcmp(argv[1], "unsafe");
   row = "discover";
+  if (no_iommu) write_file("/sys/module/ingot/parameters/allow_unsafe_dma", "1");
   discover();
   if (!num_devs) {
     printf("FAIL no device is bound\n");
@@ -1004,6 +1008,11 @@ int main(int argc, char** argv) {
     run("arguments", d, arguments);
     run("ownership", d, ownership);
     run("mappings", d, mappings);
+    if (compat) {
+      run("pinning", d, pinning);
+      run("inherited file", d, inheritance);
+      continue;
+    }
     run("write combining", d, write_combining);
     run("memory", d, memory);
     run("pinning", d, pinning);
@@ -1017,8 +1026,8 @@ int main(int argc, char** argv) {
     run("injected", d, injected);
   }
   /* It has 28 address bits: enough behind an IOMMU. */
-  if (find(0x1234, 0x11e8) && !no_iommu) run("edu", find(0x1234, 0x11e8), edu);
-  for (int i = 1; i < num_devs && !no_iommu; i++) {
+  if (find(0x1234, 0x11e8) && !no_iommu && !compat) run("edu", find(0x1234, 0x11e8), edu);
+  for (int i = 1; i < num_devs && !no_iommu && !compat; i++) {
     static char text[96];
     snprintf(text, sizeof text, "sharing (%04x:%04x and %04x:%04x)", devs[0].info.vendor, devs[0].info.device,
              devs[i].info.vendor, devs[i].info.device);

@@ -530,10 +530,7 @@ class Selector {
       ins(t.is_float() ? "vmaskmovps" : "vpmaskmovd", {r, mask, m});
   }
   void store_scalar(DType t, const Operand& m, const Operand& r) {
-    if (t.is_float() && t.bits() >= 32) {
-      ins(t.bits() == 64 ? "vmovsd" : "vmovss", {m, r});
-      return;
-    }
+    if (t.is_float() && t.bits() >= 32) return void(ins(t.bits() == 64 ? "vmovsd" : "vmovss", {m, r}));
     Operand w = t.is_float() ? new_register(RegClass::SCALAR, 32) : r;
     if (t.is_float()) ins("vmovd", {w, r});
     ins("mov", {m, resized(w, t.bits())});
@@ -764,10 +761,7 @@ class Selector {
         ins("shl", {r, isa::imm(std::countr_zero(u64(k)))});
         return;
       }
-      if (i32(k) == k) {
-        ins("imul", {r, a, isa::imm(k)});
-        return;
-      }
+      if (i32(k) == k) return void(ins("imul", {r, a, isa::imm(k)}));
     }
     Operand b = value(y), r = result(u);
     move(r, a);
@@ -827,11 +821,7 @@ class Selector {
       U x = u->src(0), y = u->src(1);
       Operand a = value(x), b = value(y);
       auto number = [](U c) { return c->is_const() && c->narg == 1 && c->const_float() == c->const_float(); };
-      if (number(y)) {
-        Operand r = result(u);
-        ins(name, {r, b, a});
-        return;
-      }
+      if (number(y)) return void(ins(name, {result(u), b, a}));
       const char *unordered = named(str("vcmpunord", ps(t))), *add = named(str("vadd", ps(t)));
       Operand m = new_register(RegClass::VECTOR, a.bits);
       Operand k = avx512_ ? new_register(RegClass::PREDICATE, 64) : new_register(RegClass::VECTOR, a.bits);
@@ -870,26 +860,15 @@ class Selector {
         return;
       }
       Operand a = value(x), b = value(y), r = result(u);
-      if (t.is_float()) {
-        ins(named(str("vcmp", relations[which], ps(t))), {r, a, b});
-        narrow_mask(r, t);
-        return;
-      }
-      if (avx512_) {
-        ins(named(str("vpcmp", relations[which], which == 0 && !t.is_signed() ? "u" : "", wide_int(t) ? "q" : "d")),
+      if (t.is_float() || avx512_) {
+        const char* sign = which == 0 && !t.is_signed() ? "u" : "";
+        ins(named(t.is_float() ? str("vcmp", relations[which], ps(t))
+                               : str("vpcmp", relations[which], sign, wide_int(t) ? "q" : "d")),
             {r, a, b});
-        narrow_mask(r, t);
-        return;
+        return narrow_mask(r, t);
       }
-      if (which == 0) {
-        ins("vpcmpgtd", {r, b, a});
-      } else {
-        ins("vpcmpeqd", {r, a, b});
-        if (which == 2) {
-          Operand ones = value(make(Op::CONST, I32.with_lanes(r.bits / 32), {}, {-1}));
-          ins("vpxor", {r, r, ones});
-        }
-      }
+      which ? ins("vpcmpeqd", {r, a, b}) : ins("vpcmpgtd", {r, b, a});
+      if (which == 2) ins("vpxor", {r, r, value(make(Op::CONST, I32.with_lanes(r.bits / 32), {}, {-1}))});
       return;
     }
     if (t.is_float()) {
@@ -927,10 +906,7 @@ class Selector {
     DType t = u->dtype;
     Operand a = value(u->src(0)), b = value(u->src(1)), r = result(u);
     const char* name = u->op == Op::AND ? "and" : u->op == Op::OR ? "or" : "xor";
-    if (t.lanes > 1) {
-      ins(named(str(avx512_ ? "k" : "vp", name, avx512_ ? "q" : "")), {r, a, b});
-      return;
-    }
+    if (t.lanes > 1) return void(ins(named(str(avx512_ ? "k" : "vp", name, avx512_ ? "q" : "")), {r, a, b}));
     Operand both = new_register(RegClass::SCALAR, 32);
     move(both, a);
     ins(name, {both, b});
@@ -972,10 +948,7 @@ class Selector {
       }
       Operand a = value(x), b = value(y);
       Operand r = result(u);
-      if (!avx512_) {
-        ins(blend(t), {r, b, a, m});
-        return;
-      }
+      if (!avx512_) return void(ins(blend(t), {r, b, a, m}));
       const char* name = named(t.is_float() && t.bits() >= 32 ? str("vblendm", ps(t)) : str("vpblendm", dq(t)));
       masked(name, m, false, {r, b, a});
       return;
@@ -1153,10 +1126,8 @@ class Selector {
     Operand a = value(u->src(0));
     if (to.bits() == from.bits()) return define(u, a);
     Operand r = result(u);
-    if (to.bits() > from.bits()) {
-      ins(named(str(from.is_signed() ? "vpmovsx" : "vpmovzx", dq(from), dq(to))), {r, a});
-      return;
-    }
+    if (to.bits() > from.bits())
+      return void(ins(named(str(from.is_signed() ? "vpmovsx" : "vpmovzx", dq(from), dq(to))), {r, a}));
     if (!avx512_) return narrow(r, a, from, to);
     ins(named(str("vpmov", dq(from), dq(to))), {r, a});
   }
@@ -1221,10 +1192,7 @@ class Selector {
     }
     Operand a = value(x), r = result(u);
     if (a.cls == RegClass::SCALAR) {
-      if (avx512_) {
-        ins(named(str("vpbroadcast", dq(t))), {r, resized(a, t.bits() == 64 ? 64 : 32)});
-        return;
-      }
+      if (avx512_) return void(ins(named(str("vpbroadcast", dq(t))), {r, resized(a, t.bits() == 64 ? 64 : 32)}));
       Operand low = new_register(RegClass::VECTOR, 128);
       ins(t.bits() == 64 ? "vmovq" : "vmovd", {low, resized(a, t.bits() == 64 ? 64 : 32)});
       a = low;

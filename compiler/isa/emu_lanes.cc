@@ -20,16 +20,14 @@ auto at(L& v) {
   return reinterpret_cast<std::conditional_t<std::is_const_v<L>, const T, T>*>(&v);
 }
 template <class T>
-struct Arithmetic {
-  using Element = Wrapping<T>;
-  static T value(Wrapping<T> v) { return v.v; }
-};
+using Element = std::conditional_t<std::is_floating_point_v<T>, T, Wrapping<T>>;
 template <class T>
-requires std::is_floating_point_v<T>
-struct Arithmetic<T> {
-  using Element = T;
-  static T value(T v) { return v; }
-};
+T value_of(Element<T> v) {
+  if constexpr (std::is_floating_point_v<T>)
+    return v;
+  else
+    return v.v;
+}
 
 // The same loop for whatever processor this is built for, and for one with what WIDE names.
 #if defined(__x86_64__)
@@ -59,8 +57,7 @@ bool wide() { return false; }
 
 template <class T, int n>
 Loop typed(Op op) {
-  using A = Arithmetic<T>;
-  using E = typename A::Element;
+  using E = Element<T>;
   constexpr bool is_float = std::is_floating_point_v<T>;
   if (op == Op::WHERE) {
     LOOP({ at<T>(o)[i] = x.u[i] ? at<T>(y)[i] : at<T>(z)[i]; });
@@ -74,7 +71,7 @@ Loop typed(Op op) {
         if constexpr (((properties)&TO_BOOL) != 0)                                                       \
           o.u[i] = bool(value_);                                                                         \
         else                                                                                             \
-          at<T>(o)[i] = A::value(value_);                                                                \
+          at<T>(o)[i] = value_of<T>(value_);                                                             \
       });                                                                                                \
     }                                                                                                    \
     return nullptr;

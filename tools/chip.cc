@@ -212,6 +212,8 @@ void serve_chip(Chip& chip, const std::string& path) {
 static void serve_machines(Chip& chip, const std::string& path, const QemuOptions& options) {
   Listener listener(path, SOCK_STREAM);
   until_stopped();
+  printf("%s\nwaiting for QEMU at %s\n", chip.state().c_str(), path.c_str());
+  fflush(stdout);
   for (bool first = true; !stopped; first = false) {
     const int socket = accept4(listener.socket, nullptr, nullptr, SOCK_CLOEXEC);
     if (socket < 0) continue;
@@ -250,8 +252,6 @@ int chip_main(Arguments args) {
     throw UsageError("ingot chip: --vram ", vram, " is no file of a power of two, of at least 256 MiB");
   if (!qemu.empty()) {
     Chip& chip = make_model(name, 256, vram);
-    printf("%s\nwaiting for QEMU at %s\n", chip.state().c_str(), qemu.c_str());
-    fflush(stdout);
     serve_machines(chip, qemu, q);
     return 0;
   }

@@ -369,9 +369,14 @@ Plan choose_simt_plan(const Shape& s, U sink, const Machine& machine) {
              std::ranges::find(u->src(), r) != u->src().end();
     });
   };
-  auto same_lanes = [&](U r, U vector) {  // reductions one after the other over as many elements share their lanes
-    return r == vector || (vector->range_kind() == RangeKind::REDUCE && r->range_kind() == RangeKind::REDUCE &&
-                           bound(r) == bound(vector) && closed_by_all(r));
+  // Reductions one after the other over as many elements share their lanes; of the ranges of one only one has any.
+  auto same_lanes = [&](U r, U vector) {
+    if (r == vector || vector->range_kind() != RangeKind::REDUCE) return r == vector;
+    return bound(r) == bound(vector) && closed_by_all(r) && std::ranges::none_of(toposort(sink), [&](U u) {
+             auto alike = [&](U x) { return x == vector || (x->op == Op::RANGE && bound(x) == bound(vector)); };
+             return u->op == Op::REDUCE && std::ranges::count(u->src(), r) &&
+                    std::ranges::count_if(u->src(), alike) > 1;
+           });
   };
   // Of a reduction in lanes: rows that are reduced; neighbours that a lane takes at once; waves that share a row, while
   // there are fewer rows than waves run side by side.

@@ -403,6 +403,18 @@ struct Product {
   }
 };
 
+// Two ranges of one reduction are as long: one of them has the lanes of a wave, the other stays a loop.
+TEST(Kernel, LanesOfOneRange) {
+  for (i64 n : {64, 128}) {
+    Kernel k;
+    U a = k.param(F32, n * 3 * n), c = k.param(F32, 3, true), i = k.range(3);
+    U x = k.range(n, RangeKind::REDUCE), y = k.range(n, RangeKind::REDUCE);
+    U sum = k.reduce(Op::ADD, k.load(a, (Expr(x) * 3 + i) * n + y), {x, y});
+    Scoped opt(ctx.OPT, 1);
+    agree(k, {k.store(c, i, sum, {i})}, 1e-3, str("square of ", n).c_str());
+  }
+}
+
 // A loop of a GPU adds to its addresses, and counts with a carry unless its body asks for the number of the turn.
 TEST(Kernel, TurnsOfALoop) {
   const Target gpu{"rdna", "gfx1100", 0, 96};

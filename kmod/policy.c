@@ -91,7 +91,7 @@ int ingot_may_open(struct ingot_dev *d)
 	if (ret)
 		return ret;
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
-	pci_warn(d->pdev, "opened by %s[%d] without isolation: it can reach all memory\n",
+	dev_warn_ratelimited(&d->pdev->dev, "opened by %s[%d] without isolation: it can reach all memory\n",
 		 current->comm, task_pid_nr(current));
 	return 0;
 }

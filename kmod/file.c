@@ -118,7 +118,7 @@ static int call(struct ingot_session *s, const struct ingot_call_rule *rule, uni
 
 static long ingot_ioctl(struct file *file, unsigned int nr, unsigned long arg)
 {
-	const struct ingot_call_rule *rule = ingot_call_rule(nr);
+	const struct ingot_call_rule *rule = ingot_rule_of(nr);
 	struct ingot_session *s = file->private_data;
 	void __user *user = (void __user *)arg;
 	union ingot_args a = { };

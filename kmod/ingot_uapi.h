@@ -607,7 +607,7 @@ struct ingot_debug_inject {
 	__u32 reserved;
 };
 
-#define INGOT_SIZE(name, size) static_assert(sizeof(struct name) == (size))
+#define INGOT_SIZE(name, size) static_assert(sizeof(struct name) == (size), #name)
 INGOT_SIZE(ingot_info, 72);
 INGOT_SIZE(ingot_bar, 40);
 INGOT_SIZE(ingot_cfg_read, 24);

@@ -42,7 +42,7 @@ static const struct ingot_call_rule rules[] = {
 	RULE(DEBUG_INJECT, ingot_debug_inject, 0,		     WORKING),
 };
 
-const struct ingot_call_rule *ingot_call_rule(__u32 nr)
+const struct ingot_call_rule *ingot_rule_of(__u32 nr)
 {
 	size_t i;
 
@@ -93,14 +93,14 @@ static int check_mem_alloc(const struct ingot_mem_alloc *a)
 
 /**
  * ingot_args_check() - refuse what can be refused without looking at the device
- * @nr: a number that ingot_call_rule() knows
+ * @nr: a number that ingot_rule_of() knows
  * @a: its argument, zero beyond what the caller gave
  *
  * Return: 0, or a negative error that ingot_uapi.h promises
  */
 int ingot_args_check(__u32 nr, const union ingot_args *a)
 {
-	const struct ingot_call_rule *rule = ingot_call_rule(nr);
+	const struct ingot_call_rule *rule = ingot_rule_of(nr);
 	bool ok = true;
 
 	if (!rule)

@@ -82,7 +82,7 @@ struct ingot_rate {
 	__u32 in_window;
 };
 
-const struct ingot_call_rule *ingot_call_rule(__u32 nr);
+const struct ingot_call_rule *ingot_rule_of(__u32 nr);
 int ingot_args_check(__u32 nr, const union ingot_args *a);
 int ingot_state_check(enum ingot_needs needs, enum ingot_state state);
 

@@ -92,7 +92,7 @@ int ingot_may_open(struct ingot_dev *d)
 		return ret;
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
 	dev_warn_ratelimited(&d->pdev->dev, "opened by %s[%d] without isolation: it can reach all memory\n",
-		 current->comm, task_pid_nr(current));
+			     current->comm, task_pid_nr(current));
 	return 0;
 }
 

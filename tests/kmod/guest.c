@@ -453,7 +453,8 @@ static void killed(struct dev* d) {
   char path[128], text[32] = "?";
   snprintf(path, sizeof path, "/sys/class/ingot/%s/bytes_pinned", strrchr(d->node, '/') + 1);
   FILE* f = fopen(path, "r");
-  if (f) fgets(text, sizeof text, f) ? 0 : 0, fclose(f);
+  EXPECT(f && fgets(text, sizeof text, f));
+  if (f) fclose(f);
   EXPECT(!strcmp(text, "0\n"));
 }
 

@@ -27,13 +27,13 @@ constexpr __u32 kCalls[] = {INGOT_GET_INFO,  INGOT_GET_BAR,     INGOT_CFG_READ, 
 ingot_args blank(__u32 nr) {
   ingot_args a;
   memset(&a, 0, sizeof a);
-  a.header.argsz = ingot_call_rule(nr)->size;
+  a.header.argsz = ingot_rule_of(nr)->size;
   return a;
 }
 
 TEST(KmodRules, EveryCallHasOneAndOnlyTheyHave) {
   for (__u32 nr : kCalls) {
-    const struct ingot_call_rule* rule = ingot_call_rule(nr);
+    const ingot_call_rule* rule = ingot_rule_of(nr);
     ASSERT_NE(rule, nullptr) << nr;
     EXPECT_EQ(rule->nr, nr);
     EXPECT_GE(rule->min_size, sizeof(ingot_header));
@@ -41,10 +41,10 @@ TEST(KmodRules, EveryCallHasOneAndOnlyTheyHave) {
     EXPECT_LE(rule->size, sizeof(ingot_args));
   }
   int known = 0;
-  for (__u32 n = 0; n < 256; n++) known += ingot_call_rule(_IO(INGOT_IOC_TYPE, n)) != nullptr;
+  for (__u32 n = 0; n < 256; n++) known += ingot_rule_of(_IO(INGOT_IOC_TYPE, n)) != nullptr;
   EXPECT_EQ(known, int(std::size(kCalls)));
-  EXPECT_EQ(ingot_call_rule(_IO(INGOT_IOC_TYPE, 0x17)), nullptr) << "a number that is not used again";
-  EXPECT_EQ(ingot_call_rule(0), nullptr);
+  EXPECT_EQ(ingot_rule_of(_IO(INGOT_IOC_TYPE, 0x17)), nullptr) << "a number that is not used again";
+  EXPECT_EQ(ingot_rule_of(0), nullptr);
   ingot_args a = {};
   EXPECT_EQ(ingot_args_check(0, &a), -ENOTTY);
 }
@@ -52,7 +52,7 @@ TEST(KmodRules, EveryCallHasOneAndOnlyTheyHave) {
 TEST(KmodRules, UnknownFlagsAreRefused) {
   for (__u32 nr : kCalls)
     for (int bit = 0; bit < 32; bit++) {
-      if (ingot_call_rule(nr)->flags & (1u << bit)) continue;
+      if (ingot_rule_of(nr)->flags & (1u << bit)) continue;
       ingot_args a = blank(nr);
       a.header.flags = 1u << bit;
       EXPECT_EQ(ingot_args_check(nr, &a), -EINVAL) << nr << " bit " << bit;
@@ -221,12 +221,12 @@ TEST(KmodFuzz, HostileArguments) {
       __u32 v = rng() % 3 ? __u32(nasty[rng() % std::size(nasty)]) : __u32(rng());
       if (rng() % 2) memcpy(words + i, &v, 4);
     }
-    if (rng() % 2) a.header.flags &= ingot_call_rule(nr)->flags;
+    if (rng() % 2) a.header.flags &= ingot_rule_of(nr)->flags;
     int ret = ingot_args_check(nr, &a);
     ASSERT_TRUE(ret == 0 || ret == -EINVAL);
     if (ret) continue;
     accepted++;
-    ASSERT_EQ(a.header.flags & ~ingot_call_rule(nr)->flags, 0u);
+    ASSERT_EQ(a.header.flags & ~ingot_rule_of(nr)->flags, 0u);
     switch (nr) {
       case INGOT_GET_BAR: ASSERT_LT(a.bar.index, unsigned(INGOT_NUM_BARS)); break;
       case INGOT_PEER_MAP: ASSERT_LT(a.peer_map.bar, unsigned(INGOT_NUM_BARS)); break;

@@ -36,6 +36,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <linux/userfaultfd.h>
+
 #include "kmod/ingot_uapi.h"
 
 #define MAX_DEVICES 8
@@ -623,6 +625,46 @@ static void races(struct dev* d) {
   }
 }
 
+static void* stalled_pin(void* arg) {
+  (void)arg;
+  mem_pin(race.fd, race.pool, 1 << 19, 0);
+  return NULL;
+}
+static void* stalled_argument(void* arg) {
+  (void)arg;
+  ioctl(race.fd, INGOT_GET_INFO, race.pool + (1 << 19));
+  return NULL;
+}
+/* Memory whose page faults nobody answers: who pins it waits, and holds up nobody else. */
+static void stalled(struct dev* d) {
+  int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
+  if (uffd < 0) return say("skip", "no userfaultfd (errno %d)", errno);
+  struct uffdio_api api = {.api = UFFD_API};
+  char* p = mmap(NULL, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  struct uffdio_register reg = {.range = {(uintptr_t)p, 1 << 20}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+  EXPECT(!ioctl(uffd, UFFDIO_API, &api) && !ioctl(uffd, UFFDIO_REGISTER, &reg));
+  int fd = node_open(d);
+  pthread_t t[2];
+  race.fd = fd;
+  race.pool = p;
+  EXPECT(!pthread_create(&t[0], NULL, stalled_pin, NULL));
+  EXPECT(!pthread_create(&t[1], NULL, stalled_argument, NULL));
+  usleep(50000);
+  double began = now();
+  struct ingot_event_get e;
+  EXPECT(mem_alloc(fd, PAGE, 0, 0) && !event_get(fd, &e) && !master(fd, 0));
+  EXPECT(!reset(fd, INGOT_RESET_AUTO, 0) || errno == ENOTTY);
+  EXPECT(bind_to(d, false));
+  EXPECT(now() - began < 1);
+  close(uffd); /* its faults are ordinary ones from here on */
+  pthread_join(t[0], NULL);
+  pthread_join(t[1], NULL);
+  close(fd);
+  munmap(p, 1 << 20);
+  EXPECT(bind_to(d, true));
+  EXPECT(status_kb("VmPin:") == 0);
+}
+
 static bool bind_to(struct dev* d, bool on) {
   if (!write_file(on ? "/sys/bus/pci/drivers/ingot/bind" : "/sys/bus/pci/drivers/ingot/unbind", d->pci)) return false;
   for (int n = 0; on && n < 64; n++) { /* it may have another number now */
@@ -1023,6 +1065,7 @@ int main(int argc, char** argv) {
     run("killed", d, killed);
     run("reset", d, resets);
     run("races", d, races);
+    run("stalled page faults", d, stalled);
     run("unbound in use", d, unbinding);
     run("injected", d, injected);
   }

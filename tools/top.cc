@@ -43,6 +43,8 @@ std::vector<Sample> ask_everybody() {
     } catch (const Error& e) {
       out.push_back({str(r.pid), e.what(), Json::object(), Json::object(), Clock::now()});
     }
+    std::string& problem = out.back().problem;  // the process stands beside it
+    if (problem.starts_with(r.path + ": ")) problem.erase(0, r.path.size() + 2);
   }
   return out;
 }
@@ -80,7 +82,7 @@ Row row_of(const Sample& s, const std::vector<Sample>& before) {
   if (state.value("lost", false)) r.problem = "the chip is lost";
   for (const Sample& b : before) {
     f64 seconds = std::chrono::duration<f64>(s.at - b.at).count();
-    if (b.who == s.who && b.state.contains("launches") && seconds > 0)
+    if (b.who == s.who && b.state.contains("launches") && state.contains("launches") && seconds > 0)
       r.launches_per_second = f64(i64(r.launches - b.state.value("launches", u64(0)))) / seconds;
   }
   return r;

@@ -290,6 +290,10 @@ inline std::string verdict(std::string_view text, Program p = {}, std::vector<u3
 // met), a neighbour waits for as much, or nothing can be on its way: since the wait before, in straight line, no
 // instruction has counted (stores to scratch aside, which only their own lane sees). share: of the waits one in so
 // many.
+//
+// What is left, 0.8 % of clang's waits and of ours, is printed. Two kinds were found in it: at -O0 waits before
+// barriers when nothing but scratch has been written since the one before; and waits where two ways meet of which one
+// has waited already and the other, around a branch that some lane of every wave takes, is not gone on this input.
 void expect_missed(const std::vector<CodeObject>& objects, i64 share);
 
 }  // namespace ingot::isa

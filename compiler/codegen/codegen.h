@@ -102,9 +102,9 @@ struct Machine {
   bool lane_masks;            // accesses of any element width take a mask of lanes
   int issue_width;            // instructions a cycle
   int lane_bits;              // a lane's width, when wide elements take several lanes; 0: a lane holds any element
+  Occupancy occupancy;        // most == 0: none
   std::vector<Level> levels;  // outermost first
   std::vector<MatrixUnit> matrix_units;
-  Occupancy occupancy;                               // most == 0: none
   const MatrixUnit* matrix_unit(DType input) const;  // nullptr: none takes it
   bool simt() const { return !lane_bits; }           // lanes are work-items
   const Level& level(std::string_view name) const;
@@ -178,6 +178,9 @@ U expand(U sink, const Target& target);
 // ---- simt.cc: the kernel as one work-item of a GPU sees it, after expand() ------------------------------------------
 U work_item(U sink, Program& program);  // sets extent and threads
 UMap<bool> scalar_values(U sink);       // of each node: is it the same for a wave, and computed by its scalar unit?
+
+U indexed_memory(U index);  // the PARAM or LOCAL that it names an element of
+i64 displacement(U index);  // its constant bytes, after work_item()
 
 // ---- pack.cc: narrow neighbours side by side in registers of 32 bits, where lanes are work-items
 // ---------------------

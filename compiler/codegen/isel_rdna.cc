@@ -530,7 +530,7 @@ class Selector {
     const Operand first = reads ? data : a.offset, second = reads ? a.offset : data;
     CodeLine& line = local ? ins(name, {first, second, isa::imm(a.displacement)}, kind)
                            : ins(name, {first, second, a.base, isa::imm(a.displacement)}, kind);
-    line.space = local ? 1 : std::ranges::find(stored_, memory(index)) == stored_.end() ? 0 : 2;
+    line.space = local ? 1 : std::ranges::find(stored_, indexed_memory(index)) == stored_.end() ? 0 : 2;
     line.stores = !reads;
   }
 
@@ -545,7 +545,6 @@ class Selector {
     int* k = chunk_of_.find(u);
     return k ? &chunks_[size_t(*k)] : nullptr;
   }
-  i64 displacement(U index) const { return index->arg(0) + (index->src(1)->is_const() ? index->src(1)->arg(0) : 0); }
   void find_neighbours() {
     struct Key {
       int body;
@@ -558,7 +557,7 @@ class Selector {
     std::vector<int> bodies{0};
     int next = 0;
     for (const Line& line : linear_.lines)
-      if (line.kind == Line::NODE && line.u->op == Op::STORE) stored_.push_back(memory(line.u->src(0)));
+      if (line.kind == Line::NODE && line.u->op == Op::STORE) stored_.push_back(indexed_memory(line.u->src(0)));
     for (const Line& line : linear_.lines) {
       if (line.kind == Line::LOOP) bodies.push_back(++next);
       if (line.kind == Line::END) bodies.pop_back();
@@ -567,7 +566,7 @@ class Selector {
       const bool store = u->op == Op::STORE, scalar = !store && in_scalar_unit(u);
       if (index->dtype.is_bool() || index->dtype.bits() * index->dtype.lanes < 32 || dwords_of(index->dtype) > 2)
         continue;
-      U m = memory(index);
+      U m = indexed_memory(index);
       if (!store && m->op == Op::PARAM && std::ranges::find(stored_, m) != stored_.end()) continue;
       groups[{bodies.back(), store, scalar, index->dtype.scalar, index->src(0),
               index->src(1)->is_const() ? nullptr : index->src(1), index->nsrc > 2 ? index->src(2) : nullptr}]
@@ -576,7 +575,7 @@ class Selector {
     for (auto& [key, list] : groups) {
       std::ranges::stable_sort(list, {}, [&](U u) { return displacement(u->src(0)); });
       const i64 size = dwords_of(list[0]->src(0)->dtype) * 4;
-      const bool local = memory(list[0]->src(0))->op == Op::LOCAL;
+      const bool local = indexed_memory(list[0]->src(0))->op == Op::LOCAL;
       for (size_t i = 0, n; i < list.size(); i += n) {
         auto at = [&](size_t k) { return displacement(list[k]->src(0)); };
         for (n = 1; i + n < list.size() && at(i + n) == at(i) + i64(n) * size;) n++;
@@ -603,11 +602,6 @@ class Selector {
         chunks_.push_back(std::move(c));
       }
     }
-  }
-  static U memory(U index) {
-    U m = index->src(0);
-    while (m->op == Op::AFTER || m->op == Op::INDEX) m = m->src(0);
-    return m;
   }
 
   // ---- selection by meaning ----------------------------------------------------------------------------------------
@@ -1357,42 +1351,30 @@ class Selector {
 // ---- after registers are known -------------------------------------------------------------------------------------
 constexpr u32 spill_vectors_from = 255;  // scalars are spilled to lanes of vector registers, from here downwards
 
-void spill_vector(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
-  for (int k = 0; k < r.bits / 32; k++) {
-    Operand dword = r;
+template <bool load>
+void spill(const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) {
+  const bool to_lanes = r.cls == RegClass::SCALAR;
+  const Operand base = isa::reg(RegClass::SCALAR, 32, rdna::NULL_REGISTER);
+  for (int k = 0; k < r.bits / 32; k++, offset += 4) {
+    Operand dword = r, lanes = isa::reg(RegClass::VECTOR, 32, spill_vectors_from - u32(offset / 128));
     dword.bits = 32, dword.reg += u32(k) << part_shift;
-    CodeLine& line = out.emplace_back();
-    const rdna::Row& row = rdna::row_at(rdna::rows_called(load ? "scratch_load_b32" : "scratch_store_b32")[0]);
-    line.inst.row = &row;
-    Operand none, base = isa::reg(RegClass::SCALAR, 32, rdna::NULL_REGISTER);
-    const Operand ops[] = {load ? dword : none, load ? none : dword, base, isa::imm(offset + 4 * k)};
-    for (const Operand& o : ops) line.inst.op[line.inst.n++] = o;
+    const char* name =
+        to_lanes ? (load ? "v_readlane_b32" : "v_writelane_b32") : (load ? "scratch_load_b32" : "scratch_store_b32");
+    isa::Instruction& inst = out.emplace_back().inst;
+    inst.row = &rdna::row_at(rdna::rows_called(name)[0]);
+    auto put = [&](const Operand& o) { inst.op[inst.n++] = o; };
+    const Operand there = to_lanes ? lanes : Operand{};
+    put(load ? dword : there), put(load ? there : dword);
+    if (!to_lanes) put(base);
+    put(isa::imm(to_lanes ? offset / 4 % 32 : offset));
   }
-}
-void spill_scalar(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
-  for (int k = 0; k < r.bits / 32; k++) {
-    Operand dword = r;
-    dword.bits = 32, dword.reg += u32(k) << part_shift;
-    const i64 slot = offset / 4 + k;
-    Operand lanes = isa::reg(RegClass::VECTOR, 32, spill_vectors_from - u32(slot / 32)), lane = isa::imm(slot % 32);
-    CodeLine& line = out.emplace_back();
-    line.inst.row = &rdna::row_at(rdna::rows_called(load ? "v_readlane_b32" : "v_writelane_b32")[0]);
-    const Operand ops[] = {load ? dword : lanes, load ? lanes : dword, lane};
-    for (const Operand& o : ops) line.inst.op[line.inst.n++] = o;
-  }
-}
-void spill_move(const Operand& r, i64 offset, bool load, std::vector<CodeLine>& out) {
-  (r.cls == RegClass::SCALAR ? spill_scalar : spill_vector)(r, offset, load, out);
 }
 
 }  // namespace
 
 MachineCode select_rdna(const Linear& linear, const Target& target) { return Selector(linear, target).run(); }
 
-const SpillCode spill_code_rdna = {
-    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, true, out); },
-    [](const Operand& r, i64 offset, const Target&, std::vector<CodeLine>& out) { spill_move(r, offset, false, out); },
-    true};
+const SpillCode spill_code_rdna = {spill<true>, spill<false>, true};
 
 RegisterFile register_file_rdna(const Target&) {
   RegisterFile f;

@@ -317,7 +317,7 @@ class Selector {
     }
     if (u->op == Op::PARAM) {  // loaded once, before everything
       Operand r = registers_[u] = new_register(RegClass::SCALAR, 64);
-      memory_of(r) = int(u->arg(0));
+      indexed_memory(r) = int(u->arg(0));
       CodeLine line;
       Operand ops[] = {r, isa::mem(64, params_.reg, u->arg(0) * 8)};
       line.inst.row = &find("mov", ops, false);
@@ -333,7 +333,7 @@ class Selector {
     return *registers_.find(u);
   }
   static constexpr int first_local = 1 << 20;  // VirtualRegister::memory of LOCALs, behind the PARAMs
-  int& memory_of(const Operand& base) { return code_.registers[base.reg - isa::first_virtual].memory; }
+  int& indexed_memory(const Operand& base) { return code_.registers[base.reg - isa::first_virtual].memory; }
   void define(U u, const Operand& r) { registers_[u] = r; }
   Operand result(U u) {  // where the value of u goes: its accumulator if it is part of an update
     Operand* acc = accumulator_of_.find(u);
@@ -356,7 +356,7 @@ class Selector {
       if (code_.local_bytes)
         ins("lea", {r = new_register(RegClass::SCALAR, 64), isa::mem(1, local.reg, code_.local_bytes)});
       registers_[memory] = r;
-      memory_of(r) = first_local + int(memory->arg(0));
+      indexed_memory(r) = first_local + int(memory->arg(0));
       code_.local_bytes += (memory->arg(1) * memory->dtype.bytes() + 63) / 64 * 64;
     }
     prologue_ = int(code_.lines.size());
@@ -459,7 +459,7 @@ class Selector {
     if (displacement > 0x7fffffff || displacement < -i64(0x80000000)) {  // too far for a displacement: computed
       Operand at = number(displacement, 64), sum = new_register(RegClass::SCALAR, 64);
       ins("lea", {sum, isa::mem(1, base.reg, 0, at.reg, 1)});
-      memory_of(sum) = memory_of(base);
+      indexed_memory(sum) = indexed_memory(base);
       base = sum, displacement = 0;
     }
     return isa::mem(bits, base.reg, displacement, offset ? value(offset).reg : isa::no_register, size);

@@ -10,17 +10,16 @@ struct MachineRow {
   std::string_view name;
   bool lane_masks;
   int issue_width, lane_bits;
+  Occupancy occupancy;
 };
 constexpr MachineRow machine_rows[] = {
-#define MACHINE(name, masks, width, lane_bits) {#name, masks, width, lane_bits},
+#define MACHINE(name, masks, width, lane_bits, ...) {#name, masks, width, lane_bits, {__VA_ARGS__}},
 #define LEVEL(...)
 #define MATRIX(...)
-#define OCCUPANCY(...)
 #include "compiler/codegen/machine.def"
 #undef MACHINE
 #undef LEVEL
 #undef MATRIX
-#undef OCCUPANCY
 };
 struct MatrixRow {
   std::string_view machine;
@@ -29,13 +28,11 @@ struct MatrixRow {
 constexpr MatrixRow matrix_rows[] = {
 #define MACHINE(...)
 #define LEVEL(...)
-#define OCCUPANCY(...)
 #define MATRIX(machine, instruction, input, output) {#machine, {instruction, input, output}},
 #include "compiler/codegen/machine.def"
 #undef MACHINE
 #undef LEVEL
 #undef MATRIX
-#undef OCCUPANCY
 };
 struct LevelRow {
   std::string_view machine;
@@ -46,27 +43,10 @@ constexpr LevelRow level_rows[] = {
 #define LEVEL(machine, name, kind, fanout, bytes, rate, latency, runs) \
   {#machine, {#name, RangeKind::kind, fanout, bytes, rate, latency, runs}},
 #define MATRIX(...)
-#define OCCUPANCY(...)
 #include "compiler/codegen/machine.def"
 #undef MACHINE
 #undef LEVEL
 #undef MATRIX
-#undef OCCUPANCY
-};
-struct OccupancyRow {
-  std::string_view machine;
-  Occupancy occupancy;
-};
-constexpr OccupancyRow occupancy_rows[] = {
-#define MACHINE(...)
-#define LEVEL(...)
-#define MATRIX(...)
-#define OCCUPANCY(machine, vectors, granule, most) {#machine, {vectors, granule, most}},
-#include "compiler/codegen/machine.def"
-#undef MACHINE
-#undef LEVEL
-#undef MATRIX
-#undef OCCUPANCY
 };
 }  // namespace
 
@@ -102,11 +82,9 @@ i64 Machine::innermost_memory() const {
 Machine machine_of(const Target& target) {
   Machine m{};
   for (const MachineRow& r : machine_rows)
-    if (r.name == target.arch) m = {r.name, r.lane_masks, r.issue_width, r.lane_bits, {}, {}, {}};
+    if (r.name == target.arch) m = {r.name, r.lane_masks, r.issue_width, r.lane_bits, r.occupancy, {}, {}};
   for (const MatrixRow& r : matrix_rows)
     if (r.machine == target.arch) m.matrix_units.push_back(r.unit);
-  for (const OccupancyRow& r : occupancy_rows)
-    if (r.machine == target.arch) m.occupancy = r.occupancy;
   check(!m.name.empty(), "no machine tree for ", target.arch);
   for (const LevelRow& r : level_rows) {
     if (r.machine != target.arch) continue;

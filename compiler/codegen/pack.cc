@@ -14,7 +14,6 @@ namespace ingot {
 namespace {
 
 constexpr int dword = 32;
-i64 displacement(U index) { return index->arg(0) + (index->src(1)->is_const() ? index->src(1)->arg(0) : 0); }
 bool is_narrow(DType t) { return t.lanes == 1 && t.bits() < dword && !t.is_bool(); }
 
 constexpr i64 upper = (i64(1) << 32) - (1 << 16);

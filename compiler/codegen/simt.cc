@@ -24,11 +24,6 @@ bool is_given(U u) {
 }
 i64 bound(U range) { return range->src(0)->arg(0); }
 bool fits_i32(U u) { return u->min >= -(i64(1) << 31) && u->max < i64(1) << 31; }
-U memory_of(U index) {
-  U m = index->src(0);
-  while (m->op == Op::AFTER || m->op == Op::INDEX) m = m->src(0);
-  return m;
-}
 
 class WorkItem {
  public:
@@ -206,7 +201,7 @@ class WorkItem {
   }
   U address(U u, const std::vector<U>& src, const UMap<bool>& scalar, const UMap<i64>& depth) {
     const i64 size = u->src(0)->dtype.bytes();
-    U memory = memory_of(u);
+    U memory = indexed_memory(u);
     LinearForm all = linear_form(src[1]), base, lane;
     std::ranges::stable_sort(all.terms, {}, [&](const auto& t) {
       const i64* d = depth.find(t.first);
@@ -331,7 +326,7 @@ class WorkItem {
         wide_sources |=
             s->dtype.scalar == Scalar::IDX && (u->op == Op::BITCAST || (s->op != Op::RANGE && !fits_i32(s)));
       if (u->op == Op::INDEX) {
-        U memory = memory_of(u), offset = u->src(1);
+        U memory = indexed_memory(u), offset = u->src(1);
         i64 bytes = memory->arg(1) * memory->dtype.bytes();
         wide_sources = u->dtype == VOID ? !fits_i32(offset)
                                         : memory->op == Op::PARAM && bytes > far_away &&
@@ -390,11 +385,17 @@ bool scalar_unit_has(U u) {
 
 }  // namespace
 
+U indexed_memory(U index) {
+  U m = index->src(0);
+  while (m->op == Op::AFTER || m->op == Op::INDEX) m = m->src(0);
+  return m;
+}
+i64 displacement(U index) { return index->arg(0) + (index->src(1)->is_const() ? index->src(1)->arg(0) : 0); }
 UMap<bool> scalar_values(U sink) {
   UMap<bool> known;
   std::vector<U> order = toposort(sink), stored;
   for (U u : order)
-    if (u->op == Op::STORE) stored.push_back(memory_of(u->src(0)));
+    if (u->op == Op::STORE) stored.push_back(indexed_memory(u->src(0)));
   for (U u : order) {
     bool all = true;
     for (U s : u->src()) all &= *known.find(s);
@@ -405,8 +406,8 @@ UMap<bool> scalar_values(U sink) {
       case Op::INDEX: break;
       case Op::RANGE: all = u->range_kind() != RangeKind::VECTOR; break;
       case Op::LOAD:
-        all &= u->dtype.bits() >= 32 && u->src(0)->nsrc == 2 && memory_of(u->src(0))->op == Op::PARAM &&
-               std::ranges::find(stored, memory_of(u->src(0))) == stored.end();
+        all &= u->dtype.bits() >= 32 && u->src(0)->nsrc == 2 && indexed_memory(u->src(0))->op == Op::PARAM &&
+               std::ranges::find(stored, indexed_memory(u->src(0))) == stored.end();
         break;
       default: all &= scalar_unit_has(u);
     }

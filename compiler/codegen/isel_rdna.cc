@@ -364,7 +364,6 @@ class Selector {
   // A value with one user in the same loop body may be covered by that user's row: it waits until somebody asks.
   static constexpr int deepest = 4;
   bool may_wait(U u) {
-    if (U* into = user_.find(u); into && u->op == Op::LOAD && (*into)->op == Op::VECTORIZE) return true;
     const int *uses = uses_.find(u), *depth = linear_.depth.find(u);
     U* user = user_.find(u);
     if (u->op == Op::NEG && u->dtype.is_float()) return true;  // a modifier of most sources
@@ -483,7 +482,14 @@ class Selector {
     } else {
       r = chunk || t.is_bool() ? vector(n) : result(u);
       const Address a = address(index);
-      auto read = [&] { access("load_", chunk ? str("b", 32 * n) : suffix(t, true), r, index, a); };
+      auto read = [&] {
+        if (chunk || n <= 2) return access("load_", chunk ? str("b", 32 * n) : suffix(t, true), r, index, a);
+        const int zeros = std::min({zero_bits(index->src(1)), std::countr_zero(u64(displacement(index)) | 16), 4});
+        const int wide = 1 << std::max(zeros - 2, 0);  // a part of a matrix
+        for (int k = 0; k < n; k += wide) {
+          access("load_", str("b", 32 * wide), parts(r, k, wide), index, {a.offset, a.base, a.displacement + 4 * k});
+        }
+      };
       if (index->nsrc > 2) {
         for (int k = 0; k < n; k++) ins("v_mov_b32", {part(r, k), isa::imm(0)});
         where_lanes(index->src(2), read);
@@ -1075,36 +1081,9 @@ class Selector {
   // numbers side by side in registers: from neighbours in memory at once, else one by one.
   void pack(U u) {
     const int bits = u->dtype.bits(), n = u->dtype.lanes, per_dword = 32 / bits;
-    U first = u->src(0);
-    bool neighbours = first->op == Op::LOAD && first->src(0)->nsrc == 2;
-    for (int k = 1; k < n && neighbours; k++) {
-      U x = u->src(k);
-      neighbours = x->op == Op::LOAD && x->src(0)->nsrc == 2 && x->src(0)->src(0) == first->src(0)->src(0) &&
-                   x->src(0)->src(1) == first->src(0)->src(1) &&
-                   displacement(x->src(0)) == displacement(first->src(0)) + k * bits / 8;
-    }
-    U index = first->src(0);
-    const U base = index->src(0);
-    const i64 aligned = memory_is_local(base) ? 16 : 4;
-    auto fits = [&](U offset) {
-      return offset->is_const() || (i64(1) << std::min(zero_bits(offset), 8)) % aligned == 0;
-    };
-    neighbours = neighbours && fits(index->src(1)) && displacement(index) % aligned == 0 &&
-                 (base->op != Op::INDEX || zero_bits(base->src(1)) >= 2);
     Operand r = result(u);
-    if (neighbours) {
-      Address a = address(index);
-      meet_before(index);
-      const int dwords = dwords_of(u->dtype), each = std::min(dwords, 4);
-      for (int k = 0; k < dwords; k += each, a.displacement += 4 * each)
-        access("load_", str("b", 32 * each), parts(r, k, each), index, a);
-      return;
-    }
     std::vector<Operand> v;
-    for (U x : u->src()) {
-      if (!registers_.contains(x) && x->op == Op::LOAD) emit(x);
-      v.push_back(in_register(value(x), 1, false));
-    }
+    for (U x : u->src()) v.push_back(in_register(value(x), 1, false));
     for (int k = 0; k < n; k += per_dword) {
       Operand low = v[size_t(k)], to = part(r, k / per_dword);
       auto halves = [&](const Operand& d, const Operand& a, const Operand& b, i64 bytes) {

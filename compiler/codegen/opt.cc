@@ -763,13 +763,9 @@ class Planner {
     parts_[r] = p;
   }
   // Sixteen neighbours of a panel along the inner axis: a lane's part of an operand.
-  U fragment(U load) {
-    std::vector<U> each;
-    U index = load->src(0);
-    for (i64 k = 0; k < MatrixUnit::depth; k++)
-      each.push_back(make(Op::LOAD, load->dtype,
-                          {make(Op::INDEX, load->dtype, {index->src(0), simplify(Expr(index->src(1)) + k)})}));
-    return make(Op::VECTORIZE, load->dtype.with_lanes(int(MatrixUnit::depth)), each);
+  static U fragment(U load) {
+    const DType t = load->dtype.with_lanes(int(MatrixUnit::depth));
+    return make(Op::LOAD, t, {make(Op::INDEX, t, load->src(0)->src())});
   }
   void take_apart(U r) {
     const MatrixTiles& m = plan_.matrix;

@@ -7,7 +7,6 @@
 // an EXTRACT. Rounding is that of the single operations: nothing is contracted or reassociated here.
 #include <bit>
 #include <map>
-#include <set>
 #include "compiler/codegen/codegen.h"
 
 namespace ingot {
@@ -28,12 +27,8 @@ class Packer {
  public:
   U run(U sink) {
     std::vector<U> order = toposort(sink), loads;
-    std::set<U> joined;
-    for (U u : order) {
-      if (u->op == Op::VECTORIZE) joined.insert(u->src().begin(), u->src().end());  // a panel's row, moved at once
+    for (U u : order)
       if (u->op == Op::LOAD && is_narrow(u->dtype)) loads.push_back(u);
-    }
-    std::erase_if(loads, [&](U u) { return joined.contains(u); });
     for (const std::vector<U>& word : words(loads))
       for (size_t k = 0; k < word.size(); k++) place_[word[k]] = {word[0], i64(k)};
     for (U u : order) became_[u] = rebuild(u);

@@ -197,7 +197,6 @@ lab: $B/ingot $B/lab/bus $B/lab/guest  ## the stack in a virtual machine, with a
 .PHONY: check check-long accept lines format golden ulp fuzz bench codegen-diff
 check:          ## what every change must pass; the last line counts. ONLY="source format tests" runs some steps
 	@tools/install/setup.sh check
-	@tools/install/setup.sh lab || echo 'setup: the lab will be skipped' >&2
 	@J=$J $(PYTHON) tools/check/check.py $(ONLY)
 check-long:     ## every promise at full size: check, the long tests, all acceptance rows
 	@$(MAKE) --no-print-directory check

@@ -81,6 +81,7 @@ Reached reach_card(const DeviceName& name, const Backend& row) {
 std::unique_ptr<Device> drive_amd(Reached chip) {
   amd::Options o;
   o.firmware = amd::system_firmware(ctx.FIRMWARE), o.exclusive = !chip.is_model;
+  o.power_limit_watts = ctx.POWER_LIMIT;
 #ifdef CONFIG_DEVICE_MODEL
   if (chip.is_model) o.firmware = model::stand_in_firmware, o.exact_firmware = false;
 #endif

@@ -115,6 +115,12 @@ TEST_F(Amd, is_a_device_like_any_other) {
   EXPECT_THAT(error_of("MODEL+AMD::gfx900"), HasSubstr("there are (gfx1100, gfx1201)"));
   EXPECT_THAT(device_name(device_number("")), testing::Not(HasSubstr("AMD")));
 }
+TEST_F(Amd, draws_no_more_than_it_may) {
+  Scoped limit(ctx.POWER_LIMIT, 5000);
+  EXPECT_THROW(device(device_number("MODEL+AMD:1:gfx1100")), DeviceError) << "the chip refuses it";
+  Scoped less(ctx.POWER_LIMIT, 200);
+  EXPECT_EQ(device(device_number("MODEL+AMD:1:gfx1100")).info().isa, "rdna");
+}
 TEST_F(Amd, tensors_come_and_go) {
   std::vector<float> v(100'000);
   for (size_t i = 0; i < v.size(); i++) v[i] = float(i) * 0.5f;

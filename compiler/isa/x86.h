@@ -201,12 +201,13 @@ struct Row {
     int n = 1;
     for (bool more = true; more;) {
       std::string_view t = e.substr(0, e.find(' '));
-      const Word* w = t.size() == e.size() ? nullptr : word(t);  // the last one is the opcode, even when it is 66
-      if (!w) break;
-      set(i, *w);
-      more = w->what != Word::MAP;
-      for (n = w->what == Word::SIZES ? 0 : n; w->what == Word::SIZES && n < 3 && w->value[n]; n++)
-        sizes[n] = Size(w->value[n]);
+      const size_t found = t.size() == e.size() ? no_word : word(t);  // the last one is the opcode, even when it is 66
+      if (found == no_word) break;
+      const Word& w = words[found];
+      set(i, w);
+      more = w.what != Word::MAP;
+      for (n = w.what == Word::SIZES ? 0 : n; w.what == Word::SIZES && n < 3 && w.value[n]; n++)
+        sizes[n] = Size(w.value[n]);
       e.remove_prefix(t.size() + 1);
     }
     for (int k = 0; k < n; k++) {
@@ -227,10 +228,12 @@ struct Row {
     if (t.size() != 2) throw "expected a byte";
     return digit(t[0]) << 4 | digit(t[1]);
   }
-  static constexpr const Word* word(std::string_view t) {
-    for (const Word& w : words)
-      if (w.text[0] == t[0] && w.text == t) return &w;
-    return nullptr;
+  // An index, since GCC's sanitizers know of no constant null pointer here.
+  static constexpr size_t no_word = std::size(words);
+  static constexpr size_t word(std::string_view t) {
+    for (size_t i = 0; i < no_word; i++)
+      if (words[i].text[0] == t[0] && words[i].text == t) return i;
+    return no_word;
   }
   static constexpr void set(Form& i, const Word& w) {
     if (w.what == Word::PREFIX) i.prefix = u8(w.value[0]);
@@ -242,13 +245,14 @@ struct Row {
     bool has_map = false;
     i.prefix = 0;
     while (!text.empty()) {
-      const Word* part = word(next_word(text, '.'));
-      if (!part) throw "unknown part of a VEX or EVEX prefix";
-      set(i, *part);
-      has_map |= part->what == Word::MAP;
-      if (part->what == Word::LENGTHS) low = int(part->value[0]), high = int(part->value[1]);
-      if (part->what == Word::W) w = int(part->value[0]);
-      if (part->what == Word::W_SIZE) w_size = char(part->value[0]);
+      const size_t found = word(next_word(text, '.'));
+      if (found == no_word) throw "unknown part of a VEX or EVEX prefix";
+      const Word& part = words[found];
+      set(i, part);
+      has_map |= part.what == Word::MAP;
+      if (part.what == Word::LENGTHS) low = int(part.value[0]), high = int(part.value[1]);
+      if (part.what == Word::W) w = int(part.value[0]);
+      if (part.what == Word::W_SIZE) w_size = char(part.value[0]);
     }
     if (!has_map) throw "prefix has no map";
   }

@@ -17,7 +17,6 @@
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include <atomic>
 #include <bit>
 #include <filesystem>
 #include "kmod/ingot_uapi.h"
@@ -100,7 +99,7 @@ class CardBus : public hw::Bus {
   void copy_to(int bar, u64 offset, const void* from, i64 bytes) override {
     touch(bar, offset, bytes, [&](u8* at) { std::memcpy(at, from, size_t(bytes)); });
   }
-  void flush_writes() override { std::atomic_thread_fence(std::memory_order_seq_cst); }
+  void flush_writes() override { __sync_synchronize(); }
   void dma_free(hw::DmaMemory& m) override {
     ::munmap(m.host, size_t(m.bytes));
     release(m);

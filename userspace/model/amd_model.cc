@@ -108,6 +108,10 @@ void AmdModel::reset(hw::Reset kind) {
   power_on();
 }
 void AmdModel::inject(Injection what) {
+  std::lock_guard lock(mutex);
+  break_now(what);
+}
+void AmdModel::break_now(Injection what) {
   switch (what) {
     case Injection::HANG: hang_next_ = true; break;
     case Injection::PAGE_FAULT: fault_next_ = true; break;

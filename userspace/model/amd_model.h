@@ -90,6 +90,7 @@ class AmdModel final : public Chip {
   explicit AmdModel(const AmdOptions& options);
   ~AmdModel() override;
   void inject(Injection what) override;
+  void break_now(Injection what);
   void inject_later(Injection what, i64 dispatches) override { later_.push_back({what, dispatches}); }
   void plug_in() override;
   std::string state() const override;

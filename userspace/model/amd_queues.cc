@@ -368,7 +368,7 @@ bool AmdModel::run_dispatches(Queue& queue) {
     hw::Dispatch& d = last_first ? queue.pending.back() : queue.pending.front();
     if (!queue.running) {
       for (Later& l : later_)
-        if (l.dispatches-- == 0) inject(l.what);
+        if (l.dispatches-- == 0) break_now(l.what);
       std::erase_if(later_, [](const Later& l) { return l.dispatches < 0; });
       queue.hung = std::exchange(hang_next_, false) || !options_.shader;
       queue.running = true, queue.instructions = 0;

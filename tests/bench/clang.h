@@ -8,8 +8,21 @@
 #include <optional>
 
 #include "compiler/isa/isa.h"
+#include "userspace/hw/bus.h"
 
 namespace ingot::isa {
+
+// What a kernel reads and writes: no translation, nothing held back.
+struct PlainMemory : hw::WaveMemory {
+  virtual u8* find(u64 address, i64 bytes) = 0;  // nullptr: nothing is there
+  bool access(hw::Access kind, u64 a, void* to, i64 n) override {
+    u8* p = find(a, n);
+    if (p) kind == hw::Access::WRITE ? memcpy(p, to, size_t(n)) : memcpy(to, p, size_t(n));
+    return p;
+  }
+  u8* direct(hw::Access, u64 a, i64 n) override { return find(a, n); }
+  void invalidate(bool, bool, bool) override {}
+};
 
 // The code object; nothing when clang-19 is not installed or does not take the source.
 inline std::optional<std::string> clang_object(const std::string& source, const std::string& flags) {

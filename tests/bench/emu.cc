@@ -15,23 +15,16 @@ constexpr u64 code_base = 1 << 20, data_base = 1 << 28, args_base = 1 << 27;
 constexpr u32 side = 256;
 int only = -1;  // mode
 
-struct HostMemory final : hw::WaveMemory {
+struct HostMemory final : PlainMemory {
   std::vector<u8> code = std::vector<u8>(1 << 16), args = std::vector<u8>(4096),
                   data = std::vector<u8>(3 * side * side * 4);
-  u8* find(u64 a, i64 n) {
+  u8* find(u64 a, i64 n) override {
     auto in = [&](u64 base, std::vector<u8>& v) { return a >= base && a + u64(n) <= base + v.size(); };
     return in(data_base, data)   ? data.data() + (a - data_base)
            : in(args_base, args) ? args.data() + (a - args_base)
            : in(code_base, code) ? code.data() + (a - code_base)
                                  : nullptr;
   }
-  bool access(hw::Access kind, u64 a, void* to, i64 n) override {
-    u8* p = find(a, n);
-    if (p) kind == hw::Access::WRITE ? memcpy(p, to, size_t(n)) : memcpy(to, p, size_t(n));
-    return p;
-  }
-  u8* direct(hw::Access, u64 a, i64 n) override { return find(a, n); }
-  void invalidate(bool, bool, bool) override {}
 };
 
 i64 processor_ns() {  // of this thread

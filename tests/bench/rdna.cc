@@ -177,22 +177,15 @@ Count count(const std::vector<Decoded>& code, Unit unit) {
 
 // ---- running it ----------------------------------------------------------------------------------------------------
 constexpr u64 code_base = 1 << 20, args_base = 1 << 27, data_base = 1 << 28, data_step = 1 << 28;
-struct Memory final : hw::WaveMemory {
+struct Memory final : isa::PlainMemory {
   std::vector<u8> code, args = std::vector<u8>(4096);
   std::vector<std::vector<u8>> data;
-  u8* find(u64 a, i64 n) {
+  u8* find(u64 a, i64 n) override {
     auto in = [&](u64 base, std::vector<u8>& v) { return a >= base && a + u64(n) <= base + v.size(); };
     for (size_t i = 0; i < data.size(); i++)
       if (in(data_base + i * data_step, data[i])) return &data[i][a - data_base - i * data_step];
     return in(args_base, args) ? &args[a - args_base] : in(code_base, code) ? &code[a - code_base] : nullptr;
   }
-  bool access(hw::Access kind, u64 a, void* to, i64 n) override {
-    u8* p = find(a, n);
-    if (p) kind == hw::Access::WRITE ? memcpy(p, to, size_t(n)) : memcpy(to, p, size_t(n));
-    return p;
-  }
-  u8* direct(hw::Access, u64 a, i64 n) override { return find(a, n); }
-  void invalidate(bool, bool, bool) override {}
 };
 struct Executable {
   std::vector<u8> code;

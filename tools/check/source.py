@@ -175,16 +175,14 @@ def code_lines(tree, f):
     return sum(1 for line in TABLE.sub("", tree.code(f)).split("\n") if line.strip())
 
 
-# Numbers and layouts, no code: what a .def would be, were it not read by C.
+# Numbers and layouts, no code: what a .def would be, were it not read by C. Counted, but outside of the wall.
 INTERFACE = "kmod/ingot_uapi.h"
 
 
 def count_lines(tree):
     counts = {}
     for f in tree.sources("userspace/", "compiler/", "kmod/", "tools/"):
-        if f == INTERFACE:
-            continue
-        key = "kmod" if f.startswith("kmod/") else folder(f) if not f.startswith("tools/") else "tools"
+        key = "kmod interface" if f == INTERFACE else "kmod" if f.startswith("kmod/") else folder(f) if not f.startswith("tools/") else "tools"
         counts[key] = counts.get(key, 0) + code_lines(tree, f)
     return counts
 
@@ -200,7 +198,7 @@ def check_walls(tree):
 def print_lines(tree):
     counts = count_lines(tree)
     print(f"{'folder':20} {'lines':>7} {'budget':>7}")
-    for f in [*BUDGETS, "kmod", "tools"]:
+    for f in [*BUDGETS, "kmod", "kmod interface", "tools"]:
         if counts.get(f):
             print(f"{f:20} {counts[f]:7} {BUDGETS.get(f, ''):7}{'  over its guide' if counts[f] > BUDGETS.get(f, 1e9) else ''}")
     for tops, wall in WALLS.items():

@@ -72,6 +72,7 @@ class CardBus : public hw::Bus {
       return sigaction(SIGBUS, &action, &before_us) == 0;
     }();
     interrupts_.number = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (interrupts_.number < 0) throw OsError(str(name(), ": an eventfd"), errno);
   }
   ~CardBus() override {
     for (int i = 0; i < 6; i++)
